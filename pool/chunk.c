@@ -1,0 +1,442 @@
+#include "pool/chunk.h"
+#include <string.h>
+#include "pool/event.h"
+#include "pool/space.h"
+
+/* ---- device slots ---- */
+
+uint64_t chunk_slot_offset(const struct pool *p, uint32_t slot)
+{
+	return SB_DATA_START + (uint64_t)slot * p->chunk_blocks * BLOCK_SIZE;
+}
+
+int dev_slots_init(struct pool *p, struct dev *d)
+{
+	uint64_t chunk_bytes = (uint64_t)p->chunk_blocks * BLOCK_SIZE;
+	uint64_t usable = d->size_bytes / BLOCK_SIZE * BLOCK_SIZE;
+
+	if (usable < SB_DATA_START + SB_RING_BYTES + chunk_bytes)
+		return -ENOSPC;
+	usable -= SB_DATA_START + SB_RING_BYTES;
+	d->slots = (uint32_t)(usable / chunk_bytes);
+	d->slots_free = d->slots;
+	free(d->slot_used);
+	d->slot_used = calloc((d->slots + 63) / 64, 8);
+	return d->slot_used ? 0 : -ENOMEM;
+}
+
+static int slot_take(struct dev *d)
+{
+	for (uint32_t w = 0; w < (d->slots + 63) / 64; w++) {
+		uint32_t i;
+
+		if (d->slot_used[w] == UINT64_MAX)
+			continue;
+		i = w * 64 + (uint32_t)__builtin_ctzll(~d->slot_used[w]);
+		if (i >= d->slots)
+			break;
+		bit_set(d->slot_used, i);
+		d->slots_free--;
+		return (int)i;
+	}
+	return -1;
+}
+
+/* ---- table ---- */
+
+static size_t hash_pos(const struct pool *p, uint64_t id)
+{
+	return (size_t)((id * 0x9e3779b97f4a7c15ull) >> 20) & (p->chunk_hash_size - 1);
+}
+
+struct chunk *chunk_find(struct pool *p, uint64_t id)
+{
+	if (!p->chunk_hash_size)
+		return NULL;
+	for (struct chunk *c = p->chunk_hash[hash_pos(p, id)]; c; c = c->hash_next)
+		if (c->id == id)
+			return c;
+	return NULL;
+}
+
+static int table_grow(struct pool *p)
+{
+	size_t old = p->chunk_hash_size, size = old ? old * 2 : 256;
+	struct chunk **was = p->chunk_hash, **now = calloc(size, sizeof *now);
+
+	if (!now)
+		return -ENOMEM;
+	p->chunk_hash = now;
+	p->chunk_hash_size = size;
+	for (size_t i = 0; i < old; i++) {
+		for (struct chunk *c = was[i], *next; c; c = next) {
+			size_t at = hash_pos(p, c->id);
+
+			next = c->hash_next;
+			c->hash_next = now[at];
+			now[at] = c;
+		}
+	}
+	free(was);
+	return 0;
+}
+
+static int table_add(struct pool *p, struct chunk *c)
+{
+	struct chunk_list *l = &p->lists[c->kind][c->copies];
+	size_t at;
+
+	if (p->chunk_count >= p->chunk_hash_size && table_grow(p))
+		return -ENOMEM;
+	at = hash_pos(p, c->id);
+	c->hash_next = p->chunk_hash[at];
+	p->chunk_hash[at] = c;
+	c->list_next = l->head;
+	l->head = c;
+	l->count++;
+	l->free_blocks += p->chunk_blocks - c->used;
+	p->chunk_count++;
+	return 0;
+}
+
+static void chunk_free(struct chunk *c)
+{
+	free(c->bits);
+	free(c->busy);
+	free(c);
+}
+
+void chunk_table_free(struct pool *p)
+{
+	for (size_t i = 0; i < p->chunk_hash_size; i++)
+		for (struct chunk *c = p->chunk_hash[i], *next; c; c = next) {
+			next = c->hash_next;
+			chunk_free(c);
+		}
+	free(p->chunk_hash);
+	p->chunk_hash = NULL;
+	p->chunk_hash_size = 0;
+}
+
+void chunk_mark_dirty(struct pool *p, struct chunk *c)
+{
+	if (c->dirty)
+		return;
+	c->dirty = true;
+	c->dirty_next = p->dirty_chunks;
+	p->dirty_chunks = c;
+}
+
+int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *p, struct err *e)
+{
+	if (cd->version != 1)
+		return err_set(e, ERR_VERSION, "chunk %llx: record version %u is not known",
+			       (unsigned long long)id, cd->version);
+	if (le64_get(cd->id) != id || !id)
+		return err_set(e, ERR_FORMAT, "chunk %llx: record names chunk %llx",
+			       (unsigned long long)id, (unsigned long long)le64_get(cd->id));
+	if (cd->kind < CHUNK_BOOT || cd->kind > CHUNK_DATA || cd->copies < 1 || cd->copies > COPIES_MAX ||
+	    cd->members_count < 1 || cd->members_count > cd->copies ||
+	    le32_get(cd->used_blocks) > p->chunk_blocks)
+		return err_set(e, ERR_FORMAT, "chunk %llx: kind, copies, members or use out of bounds",
+			       (unsigned long long)id);
+	for (unsigned i = 0; i < cd->members_count; i++) {
+		unsigned d = le16_get(cd->members[i].dev_id);
+
+		if (d >= p->ndevs || le32_get(cd->members[i].slot) >= p->devs[d].slots)
+			return err_set(e, ERR_FORMAT, "chunk %llx: member %u: no device %u slot %u",
+				       (unsigned long long)id, i, d, le32_get(cd->members[i].slot));
+	}
+	return 0;
+}
+
+int chunk_load(struct pool *p, const struct chunk_disk *cd)
+{
+	uint64_t id = le64_get(cd->id);
+	struct chunk *c = chunk_find(p, id);
+	int rc = chunk_validate(cd, id, p, NULL);
+
+	if (rc)
+		return rc;
+	if (c) {                      /* a boot chunk, known from the superblock: refresh the count */
+		uint32_t used = le32_get(cd->used_blocks);
+
+		p->lists[c->kind][c->copies].free_blocks += c->used;
+		p->lists[c->kind][c->copies].free_blocks -= used;
+		c->used = used;
+		return 0;
+	}
+	c = calloc(1, sizeof *c);
+	if (!c)
+		return -ENOMEM;
+	c->id = id;
+	c->kind = cd->kind;
+	c->copies = cd->copies;
+	c->nmembers = cd->members_count;
+	c->created_txn = le64_get(cd->created_txn);
+	c->used = le32_get(cd->used_blocks);
+	for (unsigned i = 0; i < c->nmembers; i++) {
+		struct dev *d = &p->devs[le16_get(cd->members[i].dev_id)];
+
+		c->m[i].dev = le16_get(cd->members[i].dev_id);
+		c->m[i].slot = le32_get(cd->members[i].slot);
+		c->m[i].stale_since = le64_get(cd->members[i].stale_since);
+		if (bit_get(d->slot_used, c->m[i].slot)) {
+			free(c);
+			return ERR_FORMAT;
+		}
+		bit_set(d->slot_used, c->m[i].slot);
+		d->slots_free--;
+	}
+	return table_add(p, c);
+}
+
+void chunk_to_disk(const struct chunk *c, struct chunk_disk *cd)
+{
+	memset(cd, 0, sizeof *cd);
+	cd->version = 1;
+	cd->kind = c->kind;
+	cd->copies = c->copies;
+	cd->members_count = c->nmembers;
+	cd->used_blocks = le32_of(c->used);
+	cd->id = le64_of(c->id);
+	cd->created_txn = le64_of(c->created_txn);
+	for (unsigned i = 0; i < c->nmembers; i++) {
+		cd->members[i].dev_id = le16_of(c->m[i].dev);
+		cd->members[i].slot = le32_of(c->m[i].slot);
+		cd->members[i].stale_since = le64_of(c->m[i].stale_since);
+	}
+}
+
+/* ---- placement ---- */
+
+static unsigned devs_in_service(const struct pool *p)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < p->ndevs; i++)
+		n += dev_writable(&p->devs[i]);
+	return n;
+}
+
+uint8_t chunk_meta_copies(const struct pool *p)
+{
+	return (uint8_t)(p->ndevs < 3 ? p->ndevs : 3);
+}
+
+static bool domain_taken(const struct pool *p, const struct chunk *c, const struct dev *d)
+{
+	for (unsigned i = 0; i < c->nmembers; i++)
+		if (d->domain[0] && !strcmp(p->devs[c->m[i].dev].domain, d->domain))
+			return true;
+	return false;
+}
+
+static bool dev_taken(const struct chunk *c, const struct dev *d)
+{
+	for (unsigned i = 0; i < c->nmembers; i++)
+		if (c->m[i].dev == d->id)
+			return true;
+	return false;
+}
+
+/* The best device for one more member: another domain first, then the largest free share. */
+static struct dev *place_pick(struct pool *p, const struct chunk *c)
+{
+	struct dev *best = NULL;
+	bool best_other = false;
+
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		struct dev *d = &p->devs[i];
+		bool other;
+
+		if (!dev_writable(d) || !d->slots_free || dev_taken(c, d))
+			continue;
+		other = !domain_taken(p, c, d);
+		if (best && best_other && !other)
+			continue;
+		if (!best || (other && !best_other) ||
+		    (uint64_t)d->slots_free * best->slots > (uint64_t)best->slots_free * d->slots) {
+			best = d;
+			best_other = other;
+		}
+	}
+	return best;
+}
+
+/* Chunk creatable for n copies: the largest m with sum(min(free_i, m)) >= n * m. */
+uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots)
+{
+	uint64_t f[POOL_DEVS_MAX], sum = 0, lo = 0, hi = 0;
+	unsigned n = 0, want = devs_in_service(p);
+
+	if (want > copies)
+		want = copies;
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (dev_writable(&p->devs[i]) && p->devs[i].slots_free) {
+			f[n] = p->devs[i].slots_free;
+			sum += f[n++];
+		}
+	if (!sum || n < want || !want)
+		return 0;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t share = (keep_slots * f[i] + sum - 1) / sum;
+
+		f[i] = share < f[i] ? f[i] - share : 0;
+		hi += f[i];
+	}
+	hi /= want;
+	while (lo < hi) {
+		uint64_t mid = (lo + hi + 1) / 2, have = 0;
+
+		for (unsigned i = 0; i < n; i++)
+			have += f[i] < mid ? f[i] : mid;
+		if (have >= want * mid)
+			lo = mid;
+		else
+			hi = mid - 1;
+	}
+	return lo;
+}
+
+struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve)
+{
+	struct chunk *c = calloc(1, sizeof *c);
+	unsigned want = devs_in_service(p);
+
+	if (!c)
+		return NULL;
+	(void)use_reserve;
+	c->id = p->next_chunk_id;
+	c->kind = kind;
+	c->copies = copies;
+	c->created_txn = p->open ? p->open->nr : 1;
+	c->new_record = true;
+	if (want > copies)
+		want = copies;
+	while (c->nmembers < want) {
+		struct dev *d = place_pick(p, c);
+
+		if (!d)
+			break;
+		c->m[c->nmembers].dev = (uint16_t)d->id;
+		c->m[c->nmembers++].slot = (uint32_t)slot_take(d);
+	}
+	if (!want || c->nmembers < want || space_bits_alloc(p, c) || table_add(p, c)) {
+		for (unsigned i = 0; i < c->nmembers; i++) {
+			struct dev *d = &p->devs[c->m[i].dev];
+
+			bit_clear(d->slot_used, c->m[i].slot);
+			d->slots_free++;
+		}
+		chunk_free(c);
+		return NULL;
+	}
+	p->next_chunk_id++;
+	chunk_mark_dirty(p, c);
+	return c;
+}
+
+bool chunk_add_members(struct pool *p, struct chunk *c)
+{
+	bool added = false;
+
+	while (c->nmembers < c->copies) {
+		struct dev *d = place_pick(p, c);
+
+		if (!d)
+			break;
+		c->m[c->nmembers].dev = (uint16_t)d->id;
+		c->m[c->nmembers].stale_since = 1;
+		c->m[c->nmembers++].slot = (uint32_t)slot_take(d);
+		chunk_mark_dirty(p, c);
+		added = true;
+	}
+	return added;
+}
+
+static void unlink_from(struct chunk **head, struct chunk *c, size_t next_off)
+{
+	struct chunk **pp = head;
+
+	while (*pp && *pp != c)
+		pp = (struct chunk **)((char *)*pp + next_off);
+	if (*pp)
+		*pp = *(struct chunk **)((char *)c + next_off);
+}
+
+void chunk_remove(struct pool *p, struct chunk *c)
+{
+	struct chunk_list *l = &p->lists[c->kind][c->copies];
+	struct txn *t = p->open;
+
+	assert(!c->used && !c->busy_count && !c->is_write_point);
+	unlink_from(&p->chunk_hash[hash_pos(p, c->id)], c, offsetof(struct chunk, hash_next));
+	unlink_from(&l->head, c, offsetof(struct chunk, list_next));
+	unlink_from(&p->dirty_chunks, c, offsetof(struct chunk, dirty_next));
+	l->count--;
+	l->free_blocks -= p->chunk_blocks;
+	p->chunk_count--;
+	if (t->slots_count + c->nmembers > t->slots_cap) {
+		size_t cap = t->slots_cap ? t->slots_cap * 2 : 64;
+		struct slot_free *s = realloc(t->slots, cap * sizeof *s);
+
+		/* Without memory the slots stay taken until the next import: no harm but space. */
+		if (!s) {
+			chunk_free(c);
+			return;
+		}
+		t->slots = s;
+		t->slots_cap = cap;
+	}
+	for (unsigned i = 0; i < c->nmembers; i++)
+		t->slots[t->slots_count++] = (struct slot_free){ c->m[i].dev, c->m[i].slot };
+	chunk_free(c);
+}
+
+uint64_t chunk_member_since(const struct pool *p, const struct member *m)
+{
+	uint64_t d = p->devs[m->dev].stale_since;
+
+	if (!d || !m->stale_since)
+		return d | m->stale_since;
+	return d < m->stale_since ? d : m->stale_since;
+}
+
+/* ---- device state ---- */
+
+void pool_fault_locked(struct pool *p, int code, const char *why)
+{
+	if (p->faulted)
+		return;
+	p->faulted = true;
+	p->fault_code = code;
+	event_emit_locked(p, "pool-faulted", "pool suspended: %s: %s", why, err_str(code));
+	waitq_wake_all(&p->gate_waiters);
+	waitq_wake_all(&p->commit_waiters);
+	waitq_wake_all(&p->log_waiters);
+	waitq_wake_all(&p->arena.waiters);
+	waitq_wake_all(&p->committer_waiters);
+	waitq_wake_all(&p->data_waiters);
+}
+
+void dev_fault_locked(struct pool *p, struct dev *d, int code, const char *doing)
+{
+	unsigned others = 0;
+
+	if (d->state != DEV_ONLINE && d->state != DEV_RESYNC)
+		return;
+	for (unsigned i = 0; i < p->ndevs; i++)
+		others += i != d->id && p->devs[i].state == DEV_ONLINE;
+	if (!others && d->state == DEV_ONLINE) {
+		pool_fault_locked(p, code, "the last device failed");
+		return;
+	}
+	d->state = DEV_FAULTED;
+	if (!d->stale_since)
+		d->stale_since = p->durable_txn + 1;
+	event_emit_locked(p, "device-faulted", "device %u (%s): %s: %s; out of service since transaction %llu",
+			  d->id, d->path, doing, err_str(code), (unsigned long long)d->stale_since);
+	if (!p->dirty_since_ns)
+		p->dirty_since_ns = reactor_now_ns();
+}

@@ -1,0 +1,271 @@
+#include "pool/delta.h"
+#include <string.h>
+#include <sys/mman.h>
+#include "pool/flush.h"
+#include "pool/space.h"
+#include "pool/txn.h"
+
+RB_GENERATE(dtree, dseg, rb, dseg_cmp)
+
+/* ---- arena ---- */
+
+int arena_init(struct pool *p, uint64_t bytes)
+{
+	struct arena *a = &p->arena;
+
+	a->count = (uint32_t)(bytes / BLOCK_SIZE);
+	a->mem = mmap(NULL, (size_t)a->count * BLOCK_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (a->mem == MAP_FAILED) {
+		a->mem = NULL;
+		return -ENOMEM;
+	}
+	a->bufs = calloc(a->count, sizeof *a->bufs);
+	if (!a->bufs)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < a->count; i++)
+		a->bufs[i].next_free = i + 1;
+	a->free_head = 0;
+	return 0;
+}
+
+void arena_fini(struct pool *p)
+{
+	if (p->arena.mem)
+		munmap(p->arena.mem, (size_t)p->arena.count * BLOCK_SIZE);
+	free(p->arena.bufs);
+	p->arena = (struct arena){ 0 };
+}
+
+bool dbuf_get(struct pool *p, uint32_t *ret_bufs, unsigned n)
+{
+	struct arena *a = &p->arena;
+
+	if (a->count - a->used < n)
+		return false;
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t b = a->free_head;
+
+		a->free_head = a->bufs[b].next_free;
+		a->bufs[b].ref = 1;
+		ret_bufs[i] = b;
+	}
+	a->used += n;
+	return true;
+}
+
+void dbuf_ref(struct pool *p, uint32_t b)
+{
+	p->arena.bufs[b].ref++;
+}
+
+void dbuf_unref(struct pool *p, uint32_t b)
+{
+	struct arena *a = &p->arena;
+
+	assert(a->bufs[b].ref);
+	if (--a->bufs[b].ref)
+		return;
+	a->bufs[b].next_free = a->free_head;
+	a->free_head = b;
+	a->used--;
+	if (!waitq_empty(&a->waiters) && a->used < a->count - a->count / 8)
+		waitq_wake_all(&a->waiters);
+}
+
+/* Delay grows with the cube of how far the arena is filled beyond one half: none at half, 0.1 ms at three
+ * quarters, 2 ms near the end: the flusher's pace is felt before the wall is met. */
+static uint64_t delay_ns(const struct arena *a)
+{
+	uint64_t half = a->count / 2, over, x;
+
+	if (a->used <= half)
+		return 0;
+	over = (uint64_t)(a->used - half) * 1024 / (half ? half : 1);
+	x = over * over / 1024 * over / 1024;
+	return x * 800000 / 1024;
+}
+
+int delta_throttle(struct pool *p, unsigned n)
+{
+	struct arena *a = &p->arena;
+	uint64_t delay;
+	int rc = 0;
+
+	lock_take(&p->lock);
+	if (a->used > a->count / 4)
+		flush_request_locked(p);
+	delay = delay_ns(a);
+	while (!p->faulted && a->count - a->used < n + a->count / 16) {
+		flush_request_locked(p);
+		waitq_wait(&a->waiters, &p->lock);
+		delay = 0;
+	}
+	if (p->faulted)
+		rc = ERR_FAULTED;
+	lock_drop(&p->lock);
+	if (delay > 20000 && !rc)
+		co_sleep_ns(delay);
+	return rc;
+}
+
+/* ---- segments ---- */
+
+struct dseg *delta_seg(struct dtree *t, uint64_t object, uint64_t win)
+{
+	struct dseg k = { .object = object, .win = win };
+
+	return RB_FIND(dtree, t, &k);
+}
+
+struct dseg *delta_seg_ge(struct dtree *t, uint64_t object, uint64_t win)
+{
+	struct dseg k = { .object = object, .win = win };
+
+	return RB_NFIND(dtree, t, &k);
+}
+
+uint32_t delta_find(struct vol *v, uint64_t object, uint64_t lblk)
+{
+	uint64_t win = lblk / SEG_BLOCKS;
+	unsigned i = lblk % SEG_BLOCKS;
+	struct dseg *s;
+
+	if (v->active_blocks) {
+		s = delta_seg(&v->active, object, win);
+		if (s && s->present & 1u << i)
+			return s->buf[i];
+	}
+	if (v->flushing_blocks) {
+		s = delta_seg(&v->flushing, object, win);
+		if (s && s->present & 1u << i)
+			return s->buf[i];
+	}
+	return DBUF_NONE;
+}
+
+static bool tree_next(struct dtree *t, uint64_t object, uint64_t lblk, uint64_t end, uint64_t *ret)
+{
+	struct dseg *s = delta_seg_ge(t, object, lblk / SEG_BLOCKS);
+
+	for (; s && s->object == object && s->win * SEG_BLOCKS < end; s = RB_NEXT(dtree, t, s)) {
+		uint32_t mask = s->present;
+		uint64_t at;
+
+		if (s->win == lblk / SEG_BLOCKS)
+			mask &= ~0u << (lblk % SEG_BLOCKS);
+		if (!mask)
+			continue;
+		at = s->win * SEG_BLOCKS + (unsigned)__builtin_ctz(mask);
+		if (at >= end)
+			return false;
+		*ret = at;
+		return true;
+	}
+	return false;
+}
+
+bool delta_next(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end, uint64_t *ret_lblk)
+{
+	uint64_t a = UINT64_MAX, f = UINT64_MAX;
+
+	if (v->active_blocks)
+		tree_next(&v->active, object, lblk, end, &a);
+	if (v->flushing_blocks)
+		tree_next(&v->flushing, object, lblk, end, &f);
+	*ret_lblk = a < f ? a : f;
+	return *ret_lblk != UINT64_MAX;
+}
+
+int delta_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n)
+{
+	for (uint64_t w = lblk / SEG_BLOCKS; w <= (lblk + n - 1) / SEG_BLOCKS; w++) {
+		struct dseg *s = delta_seg(&v->active, object, w);
+
+		if (s)
+			continue;
+		s = malloc(sizeof *s);
+		if (!s)
+			return -ENOMEM;
+		s->object = object;
+		s->win = w;
+		s->present = s->unlogged = 0;
+		RB_INSERT(dtree, &v->active, s);
+	}
+	return 0;
+}
+
+void delta_put(struct vol *v, uint64_t object, uint64_t lblk, uint32_t buf)
+{
+	struct dseg *s = delta_seg(&v->active, object, lblk / SEG_BLOCKS);
+	unsigned i = lblk % SEG_BLOCKS;
+
+	if (s->present & 1u << i) {
+		dbuf_unref(v->p, s->buf[i]);
+		space_unadmit(v->p, v->copies, 1);
+	} else {
+		s->present |= 1u << i;
+		v->active_blocks++;
+	}
+	if (!(s->unlogged & 1u << i)) {
+		s->unlogged |= 1u << i;
+		v->unlogged_blocks++;
+	}
+	s->buf[i] = buf;
+}
+
+static void drop_in_seg(struct vol *v, struct dseg *s, bool active, uint64_t lblk, uint64_t end)
+{
+	for (unsigned i = 0; i < SEG_BLOCKS; i++) {
+		uint64_t at = s->win * SEG_BLOCKS + i;
+
+		if (!(s->present & 1u << i) || at < lblk || at >= end)
+			continue;
+		s->present &= ~(1u << i);
+		dbuf_unref(v->p, s->buf[i]);
+		if (!active) {          /* the flush job holds the admission */
+			v->flushing_blocks--;
+			continue;
+		}
+		v->active_blocks--;
+		space_unadmit(v->p, v->copies, 1);
+		if (s->unlogged & 1u << i) {
+			s->unlogged &= ~(1u << i);
+			v->unlogged_blocks--;
+		}
+	}
+}
+
+static void drop_in_tree(struct vol *v, struct dtree *t, bool active, uint64_t object, uint64_t lblk, uint64_t end)
+{
+	struct dseg *s = delta_seg_ge(t, object, lblk / SEG_BLOCKS), *next;
+
+	for (; s && s->object == object && s->win * SEG_BLOCKS < end; s = next) {
+		next = RB_NEXT(dtree, t, s);
+		drop_in_seg(v, s, active, lblk, end);
+		if (active && !s->present) {
+			RB_REMOVE(dtree, t, s);
+			free(s);
+		}
+	}
+}
+
+void delta_drop(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end)
+{
+	drop_in_tree(v, &v->active, true, object, lblk, end);
+	drop_in_tree(v, &v->flushing, false, object, lblk, end);
+}
+
+void delta_free_all(struct vol *v)
+{
+	struct dseg *s, *next;
+
+	RB_FOREACH_SAFE(s, dtree, &v->active, next) {
+		RB_REMOVE(dtree, &v->active, s);
+		free(s);
+	}
+	RB_FOREACH_SAFE(s, dtree, &v->flushing, next) {
+		RB_REMOVE(dtree, &v->flushing, s);
+		free(s);
+	}
+}

@@ -1,0 +1,370 @@
+#include "pool/extent.h"
+#include <string.h>
+#include "pool/chunk.h"
+#include "pool/space.h"
+
+#define OLD_MAX 100               /* items one replace can meet: 32 + 2 edges + 2 windows of siblings */
+
+static struct key xkey(uint64_t object, uint64_t lblk)
+{
+	return (struct key){ object, VOL_KEY_EXTENT, lblk };
+}
+
+int extent_decode(const struct btree_item *it, struct extent *x)
+{
+	const struct extent_disk *d = it->value;
+	unsigned ncrc;
+
+	if (it->len < sizeof *d || d->version != 1)
+		return ERR_FORMAT;
+	x->lblk = it->key.offset;
+	x->addr.v = le64_get(d->addr);
+	x->birth = le64_get(d->birth);
+	x->blocks = le16_get(d->blocks);
+	x->stored_blocks = le16_get(d->stored_blocks);
+	x->skip = le16_get(d->skip);
+	x->orig_blocks = le16_get(d->orig_blocks);
+	x->stored_bytes = le32_get(d->stored_bytes);
+	x->codec = d->codec;
+	ncrc = x->codec == EXTENT_RESERVED ? 0 : x->stored_blocks;
+	if (!x->blocks || x->blocks > EXTENT_BLOCKS_MAX || x->stored_blocks > EXTENT_BLOCKS_MAX ||
+	    it->len != sizeof *d + ncrc * 4)
+		return ERR_FORMAT;
+	if (x->codec == EXTENT_RAW && (x->stored_blocks != x->blocks || x->skip || !addr_chunk(x->addr)))
+		return ERR_FORMAT;
+	if (x->codec == EXTENT_LZ4 &&
+	    (!x->stored_blocks || x->skip + x->blocks > x->orig_blocks || x->orig_blocks > EXTENT_LZ4_BLOCKS_MAX ||
+	     x->stored_bytes > x->stored_blocks * BLOCK_SIZE || x->lblk < x->skip || !addr_chunk(x->addr)))
+		return ERR_FORMAT;
+	if (x->codec > EXTENT_RESERVED)
+		return ERR_FORMAT;
+	for (unsigned i = 0; i < ncrc; i++)
+		x->crc[i] = le32_get(d->crc[i]);
+	return 0;
+}
+
+static uint16_t encode(const struct extent *x, uint8_t *buf)
+{
+	struct extent_disk *d = (struct extent_disk *)buf;
+	unsigned ncrc = x->codec == EXTENT_RESERVED ? 0 : x->stored_blocks;
+
+	memset(d, 0, sizeof *d);
+	d->addr = le64_of(x->addr.v);
+	d->birth = le64_of(x->birth);
+	d->blocks = le16_of(x->blocks);
+	d->stored_blocks = le16_of(x->stored_blocks);
+	d->skip = le16_of(x->skip);
+	d->orig_blocks = le16_of(x->orig_blocks);
+	d->stored_bytes = le32_of(x->stored_bytes);
+	d->codec = x->codec;
+	d->version = 1;
+	for (unsigned i = 0; i < ncrc; i++)
+		d->crc[i] = le32_of(x->crc[i]);
+	return (uint16_t)(sizeof *d + ncrc * 4);
+}
+
+void extent_to_text(FILE *f, const struct btree_item *it)
+{
+	static const char *const codec[] = { "raw", "lz4", "reserved" };
+	struct extent x;
+
+	if (extent_decode(it, &x)) {
+		fprintf(f, "extent: invalid (%u bytes)", it->len);
+		return;
+	}
+	fprintf(f, "extent object %llu block %llu +%u %s", (unsigned long long)it->key.object,
+		(unsigned long long)x.lblk, x.blocks, codec[x.codec]);
+	if (x.codec != EXTENT_RESERVED)
+		fprintf(f, " at %llx +%u birth %llu", (unsigned long long)x.addr.v, x.stored_blocks,
+			(unsigned long long)x.birth);
+	if (x.codec == EXTENT_LZ4)
+		fprintf(f, " skip %u of %u, %u bytes", x.skip, x.orig_blocks, x.stored_bytes);
+}
+
+/* First extent that ends behind lblk and starts before end. */
+int extent_lookup(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end_lblk, struct extent *x)
+{
+	struct btree_item it;
+	int rc = btree_seek_le(&v->tree, xkey(object, lblk), &it);
+
+	if (!rc && it.key.object == object && it.key.type == VOL_KEY_EXTENT) {
+		rc = extent_decode(&it, x);
+		if (rc)
+			return rc;
+		if (x->lblk + x->blocks > lblk)
+			return 0;
+	} else if (rc && rc != -ENOENT) {
+		return rc;
+	}
+	if (lblk == UINT64_MAX)
+		return -ENOENT;
+	rc = btree_seek_ge(&v->tree, xkey(object, lblk + 1), &it);
+	if (rc)
+		return rc;
+	if (it.key.object != object || it.key.type != VOL_KEY_EXTENT || it.key.offset >= end_lblk)
+		return -ENOENT;
+	return extent_decode(&it, x);
+}
+
+/* What a replace has found and will do. */
+struct old { uint64_t lblk; struct addr addr; uint16_t blocks, stored, skip; uint8_t codec; bool lz4_shared; };
+struct plan {
+	struct old old[OLD_MAX];
+	unsigned count;
+	struct extent left, right;  /* what remains at the edges; blocks 0: nothing */
+};
+
+static void keep_left(struct plan *pl, const struct extent *x, uint64_t lblk)
+{
+	pl->left = *x;
+	pl->left.blocks = (uint16_t)(lblk - x->lblk);
+	if (x->codec == EXTENT_RAW)
+		pl->left.stored_blocks = pl->left.orig_blocks = pl->left.blocks;
+}
+
+static void keep_right(struct plan *pl, const struct extent *x, uint64_t end)
+{
+	uint16_t cut = (uint16_t)(end - x->lblk);
+
+	pl->right = *x;
+	pl->right.lblk = end;
+	pl->right.blocks = (uint16_t)(x->blocks - cut);
+	if (x->codec == EXTENT_RAW) {
+		pl->right.addr = addr_add(x->addr, cut);
+		pl->right.stored_blocks = pl->right.orig_blocks = pl->right.blocks;
+		memmove(pl->right.crc, x->crc + cut, pl->right.blocks * 4u);
+	} else if (x->codec == EXTENT_LZ4) {
+		pl->right.skip = (uint16_t)(x->skip + cut);
+	}
+}
+
+/* Is a piece of the compressed extent at addr left outside [lblk, end)? */
+static int lz4_still_used(struct vol *v, uint64_t object, const struct old *o, uint64_t lblk, uint64_t end,
+			  bool *ret_used)
+{
+	uint64_t from = o->lblk - o->skip, to = from + EXTENT_LZ4_BLOCKS_MAX;
+	struct extent x;
+
+	*ret_used = false;
+	while (from < to) {
+		int rc = extent_lookup(v, object, from, to, &x);
+
+		if (rc == -ENOENT)
+			return 0;
+		if (rc)
+			return rc;
+		if (x.codec == EXTENT_LZ4 && addr_eq(x.addr, o->addr) &&
+		    (x.lblk < lblk || x.lblk + x.blocks > end)) {
+			*ret_used = true;
+			return 0;
+		}
+		from = x.lblk + x.blocks;
+	}
+	return 0;
+}
+
+static int plan_add(struct plan *pl, const struct extent *x, uint64_t lblk, uint64_t end)
+{
+	struct old *o = &pl->old[pl->count++];
+
+	*o = (struct old){ x->lblk, x->addr, x->blocks, x->stored_blocks, x->skip, x->codec, false };
+	if (x->lblk < lblk)
+		keep_left(pl, x, lblk);
+	if (x->lblk + x->blocks > end)
+		keep_right(pl, x, end);
+	return 0;
+}
+
+static int plan_make(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end, struct plan *pl)
+{
+	uint64_t at = lblk;
+	struct extent x;
+	int rc;
+
+	pl->count = 0;
+	pl->left.blocks = pl->right.blocks = 0;
+	while (at < end) {
+		rc = extent_lookup(v, object, at, end, &x);
+		if (rc == -ENOENT)
+			break;
+		if (rc)
+			return rc;
+		if (pl->count == OLD_MAX)
+			return ERR_FORMAT;
+		plan_add(pl, &x, lblk, end);
+		at = x.lblk + x.blocks;
+	}
+	for (unsigned i = 0; i < pl->count; i++) {
+		bool used;
+
+		if (pl->old[i].codec != EXTENT_LZ4)
+			continue;
+		rc = lz4_still_used(v, object, &pl->old[i], lblk, end, &used);
+		if (rc)
+			return rc;
+		pl->old[i].lz4_shared = used;
+	}
+	return 0;
+}
+
+static int plan_prepare(struct vol *v, uint64_t object, const struct plan *pl, const struct extent *new_x)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < pl->count; i++)
+		rc = btree_prepare(&v->tree, xkey(object, pl->old[i].lblk));
+	if (!rc && pl->right.blocks)
+		rc = btree_prepare(&v->tree, xkey(object, pl->right.lblk));
+	if (!rc && new_x)
+		rc = btree_prepare(&v->tree, xkey(object, new_x->lblk));
+	return rc;
+}
+
+static void free_old(struct vol *v, struct plan *pl, unsigned i, uint64_t lblk, uint64_t end)
+{
+	struct old *o = &pl->old[i];
+	uint64_t from = o->lblk > lblk ? o->lblk : lblk;
+	uint64_t to = o->lblk + o->blocks < end ? o->lblk + o->blocks : end;
+
+	if (o->codec == EXTENT_RESERVED) {
+		v->reserved_blocks -= to - from;
+		space_unadmit(v->p, v->copies, to - from);
+		return;
+	}
+	v->logical_blocks -= to - from;
+	if (o->codec == EXTENT_RAW) {
+		space_free(v->p, addr_add(o->addr, (uint32_t)(from - o->lblk)), (uint32_t)(to - from), false);
+		v->used_blocks -= to - from;
+		return;
+	}
+	if (o->lz4_shared)
+		return;
+	/* Pieces of one compressed extent within the range: free with the first. */
+	for (unsigned k = 0; k < i; k++)
+		if (pl->old[k].codec == EXTENT_LZ4 && addr_eq(pl->old[k].addr, o->addr))
+			return;
+	space_free(v->p, o->addr, o->stored, false);
+	v->used_blocks -= o->stored;
+}
+
+static int put_extent(struct vol *v, uint64_t object, const struct extent *x)
+{
+	uint8_t buf[sizeof(struct extent_disk) + EXTENT_BLOCKS_MAX * 4];
+	uint16_t len = encode(x, buf);
+
+	return btree_put(&v->tree, xkey(object, x->lblk), buf, len);
+}
+
+static int plan_apply(struct vol *v, uint64_t object, struct plan *pl, uint64_t lblk, uint64_t end,
+		      const struct extent *new_x)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < pl->count; i++)
+		free_old(v, pl, i, lblk, end);
+	for (unsigned i = 0; !rc && i < pl->count; i++) {
+		uint64_t at = pl->old[i].lblk;
+
+		/* What is put again under the same key below need not be removed first. */
+		if ((pl->left.blocks && at == pl->left.lblk) || (new_x && at == new_x->lblk))
+			continue;
+		rc = btree_del(&v->tree, xkey(object, at));
+	}
+	if (!rc && pl->left.blocks)
+		rc = put_extent(v, object, &pl->left);
+	if (!rc && pl->right.blocks)
+		rc = put_extent(v, object, &pl->right);
+	if (!rc && new_x) {
+		rc = put_extent(v, object, new_x);
+		if (new_x->codec == EXTENT_RESERVED) {
+			v->reserved_blocks += new_x->blocks;
+		} else {
+			v->logical_blocks += new_x->blocks;
+			v->used_blocks += new_x->stored_blocks;
+		}
+	}
+	v->rec_dirty = true;
+	return rc;
+}
+
+/* The last `max` extents of a long range: the block from which on they cover it. */
+static int step_start(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end, uint64_t *ret_from)
+{
+	struct btree_item it;
+	uint64_t from = end;
+
+	for (unsigned i = 0; i < 32; i++) {
+		int rc;
+
+		if (from <= lblk)
+			break;
+		rc = btree_seek_le(&v->tree, xkey(object, from - 1), &it);
+		if (rc == -ENOENT ||
+		    (!rc && (it.key.object != object || it.key.type != VOL_KEY_EXTENT))) {
+			from = lblk;
+			break;
+		}
+		if (rc)
+			return rc;
+		from = it.key.offset;
+	}
+	*ret_from = from > lblk ? from : lblk;
+	return 0;
+}
+
+int extent_replace(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
+		   uint64_t *ret_left)
+{
+	uint64_t end = lblk + n, from = lblk;
+	struct plan pl;
+	int rc;
+
+	if (ret_left)
+		*ret_left = 0;
+	if (!new_x && n > EXTENT_BLOCKS_MAX) {
+		rc = step_start(v, object, lblk, end, &from);
+		if (rc)
+			return rc;
+	}
+	rc = plan_make(v, object, from, end, &pl);
+	if (rc)
+		return rc;
+	rc = plan_prepare(v, object, &pl, new_x);
+	if (rc)
+		return rc;
+	rc = plan_apply(v, object, &pl, from, end, new_x);
+	if (rc) {
+		pool_fault_locked(v->p, rc, "change an extent: metadata reserve exhausted");
+		return ERR_FAULTED;
+	}
+	if (ret_left)
+		*ret_left = from - lblk;
+	return 0;
+}
+
+int extent_count(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, uint64_t *ret_mapped,
+		 uint64_t *ret_reserved)
+{
+	uint64_t at = lblk, end = lblk + n, mapped = 0, reserved = 0;
+	struct extent x;
+
+	while (at < end) {
+		int rc = extent_lookup(v, object, at, end, &x);
+		uint64_t from, to;
+
+		if (rc == -ENOENT)
+			break;
+		if (rc)
+			return rc;
+		from = x.lblk > at ? x.lblk : at;
+		to = x.lblk + x.blocks < end ? x.lblk + x.blocks : end;
+		if (x.codec == EXTENT_RESERVED)
+			reserved += to - from;
+		else
+			mapped += to - from;
+		at = to;
+	}
+	*ret_mapped = mapped;
+	*ret_reserved = reserved;
+	return 0;
+}

@@ -1,0 +1,539 @@
+#include "pool/flush.h"
+#include <lz4.h>
+#include <string.h>
+#include "pool/chunk.h"
+#include "pool/delta.h"
+#include "pool/extent.h"
+#include "pool/space.h"
+#include "pool/txn.h"
+
+struct piece {                    /* becomes one extent */
+	struct extent x;
+	uint32_t buf[EXTENT_BLOCKS_MAX];   /* logical blocks */
+	uint8_t *packed;          /* LZ4: stored form, aligned, padded with zero */
+	struct piece *next;
+};
+
+struct job {
+	struct pool *p;
+	struct vol *v;
+	struct dseg *segs[FLUSH_JOB_BLOCKS];
+	uint32_t present[FLUSH_JOB_BLOCKS];   /* of each segment when it was taken */
+	uint32_t held[FLUSH_JOB_BLOCKS];      /* a reference on every buffer taken */
+	unsigned nsegs, blocks;
+	struct piece *pieces;
+	bool tail;
+	struct txn *txn;
+	/* writes */
+	struct chunk_batch batch;
+};
+
+struct run {                      /* adjacent pieces: one write to all members */
+	struct chunk_write_io w;
+	struct job *job;
+	struct addr addr;
+	uint32_t blocks;
+	unsigned iovcnt;
+	struct iovec iov[FLUSH_JOB_BLOCKS];
+};
+
+/* ---- collect ---- */
+
+/* Next segment at or after the cursor that is not in the flushing map too. */
+static struct dseg *next_seg(struct vol *v)
+{
+	struct dseg *s = delta_seg_ge(&v->active, v->flush_cursor.object, v->flush_cursor.offset);
+	bool wrapped = false;
+
+	for (;;) {
+		if (!s) {
+			if (wrapped)
+				return NULL;
+			wrapped = true;
+			s = RB_MIN(dtree, &v->active);
+			if (!s)
+				return NULL;
+		}
+		if (s->present && !(v->flushing_blocks && delta_seg(&v->flushing, s->object, s->win)))
+			return s;
+		if (wrapped && (s->object > v->flush_cursor.object ||
+				(s->object == v->flush_cursor.object && s->win >= v->flush_cursor.offset)))
+			return NULL;
+		s = RB_NEXT(dtree, &v->active, s);
+	}
+}
+
+static void collect(struct job *j)
+{
+	struct vol *v = j->v;
+	struct dseg *s;
+
+	while (j->nsegs < FLUSH_JOB_BLOCKS && j->blocks + SEG_BLOCKS <= FLUSH_JOB_BLOCKS && (s = next_seg(v))) {
+		unsigned n = (unsigned)__builtin_popcount(s->present);
+
+		v->flush_cursor = (struct key){ s->object, 0, s->win + 1 };
+		RB_REMOVE(dtree, &v->active, s);
+		if (s->unlogged) {
+			v->unlogged_blocks -= (unsigned)__builtin_popcount(s->unlogged);
+			s->unlogged = 0;
+			v->flushed_unlogged = true;
+		}
+		RB_INSERT(dtree, &v->flushing, s);
+		v->active_blocks -= n;
+		v->flushing_blocks += n;
+		for (unsigned i = 0; i < SEG_BLOCKS; i++)
+			if (s->present & 1u << i) {
+				dbuf_ref(j->p, s->buf[i]);
+				j->held[j->blocks++] = s->buf[i];
+			}
+		j->present[j->nsegs] = s->present;
+		j->segs[j->nsegs++] = s;
+	}
+}
+
+/* ---- compress and checksum; no lock: buffers are referenced and immutable ---- */
+
+static struct piece *piece_new(uint64_t lblk, unsigned blocks)
+{
+	struct piece *pc = calloc(1, sizeof *pc);
+
+	if (!pc)
+		return NULL;
+	pc->x.lblk = lblk;
+	pc->x.blocks = pc->x.orig_blocks = pc->x.stored_blocks = (uint16_t)blocks;
+	pc->x.codec = EXTENT_RAW;
+	return pc;
+}
+
+/* Worth compressing? A cheap probe of the first block: data that does not shrink there seldom does later. */
+static bool probe(const uint8_t *block)
+{
+	char out[BLOCK_SIZE];
+	int n = LZ4_compress_fast((const char *)block, out, BLOCK_SIZE, BLOCK_SIZE * 7 / 8, 8);
+
+	return n > 0;
+}
+
+static void piece_compress(struct pool *p, struct piece *pc)
+{
+	unsigned n = pc->x.blocks;
+	uint8_t *in;
+	int cap = (int)((n - 1) * BLOCK_SIZE), out;
+
+	if (n < 2 || !probe(dbuf_data(p, pc->buf[0])))
+		return;
+	in = malloc(n * BLOCK_SIZE);
+	pc->packed = aligned_alloc(BLOCK_SIZE, n * BLOCK_SIZE);
+	if (!in || !pc->packed)
+		goto raw;
+	for (unsigned i = 0; i < n; i++)
+		memcpy(in + i * BLOCK_SIZE, dbuf_data(p, pc->buf[i]), BLOCK_SIZE);
+	out = LZ4_compress_default((const char *)in, (char *)pc->packed, (int)(n * BLOCK_SIZE), cap);
+	if (out <= 0)
+		goto raw;
+	free(in);
+	pc->x.codec = EXTENT_LZ4;
+	pc->x.stored_bytes = (uint32_t)out;
+	pc->x.stored_blocks = (uint16_t)(((unsigned)out + BLOCK_SIZE - 1) / BLOCK_SIZE);
+	memset(pc->packed + out, 0, pc->x.stored_blocks * BLOCK_SIZE - (unsigned)out);
+	return;
+raw:
+	free(in);
+	free(pc->packed);
+	pc->packed = NULL;
+}
+
+static void piece_crc(struct pool *p, struct piece *pc)
+{
+	for (unsigned i = 0; i < pc->x.stored_blocks; i++)
+		pc->x.crc[i] = crc32c(0, pc->packed ? pc->packed + i * BLOCK_SIZE : dbuf_data(p, pc->buf[i]),
+				      BLOCK_SIZE);
+}
+
+static int build_seg(struct job *j, const struct dseg *s, uint32_t present, struct piece ***tail)
+{
+	bool lz4 = !j->tail && j->v->compression == VOL_COMPRESS_LZ4;
+	unsigned i = 0;
+
+	while (i < SEG_BLOCKS) {
+		unsigned n = 0, max = EXTENT_BLOCKS_MAX;
+		struct piece *pc;
+
+		if (!(present & 1u << i)) {
+			i++;
+			continue;
+		}
+		if (lz4)
+			max = EXTENT_LZ4_BLOCKS_MAX - i % EXTENT_LZ4_BLOCKS_MAX;
+		while (n < max && i + n < SEG_BLOCKS && present & 1u << (i + n))
+			n++;
+		pc = piece_new(s->win * SEG_BLOCKS + i, n);
+		if (!pc)
+			return -ENOMEM;
+		memcpy(pc->buf, &s->buf[i], n * sizeof pc->buf[0]);
+		if (lz4)
+			piece_compress(j->p, pc);
+		piece_crc(j->p, pc);
+		**tail = pc;
+		*tail = &pc->next;
+		i += n;
+	}
+	return 0;
+}
+
+/* ---- place and enter ---- */
+
+/* Which of the piece's blocks are still wanted: a punch may have dropped some meanwhile. */
+static uint32_t piece_present(struct vol *v, uint64_t object, const struct piece *pc)
+{
+	struct dseg *s = delta_seg(&v->flushing, object, pc->x.lblk / SEG_BLOCKS);
+	unsigned first = pc->x.lblk % SEG_BLOCKS;
+	uint32_t want = pc->x.blocks == 32 ? ~0u : ((1u << pc->x.blocks) - 1);
+
+	return (s->present >> first) & want;
+}
+
+struct enter { struct job *j; struct piece *pc; uint64_t object; struct chunk *need; uint64_t need_id; };
+
+/* Split a raw (or de-compressed again) piece after its first n blocks. */
+static int piece_split(struct piece *pc, unsigned n)
+{
+	struct piece *rest;
+
+	if (n == pc->x.blocks)
+		return 0;
+	rest = piece_new(pc->x.lblk + n, pc->x.blocks - n);
+	if (!rest)
+		return -ENOMEM;
+	memcpy(rest->buf, pc->buf + n, rest->x.blocks * sizeof rest->buf[0]);
+	memcpy(rest->x.crc, pc->x.crc + n, rest->x.blocks * sizeof rest->x.crc[0]);
+	rest->next = pc->next;
+	pc->next = rest;
+	pc->x.blocks = pc->x.orig_blocks = pc->x.stored_blocks = (uint16_t)n;
+	return 0;
+}
+
+static void piece_unpack(struct pool *p, struct piece *pc)
+{
+	free(pc->packed);
+	pc->packed = NULL;
+	pc->x.codec = EXTENT_RAW;
+	pc->x.stored_blocks = pc->x.blocks;
+	pc->x.stored_bytes = 0;
+	piece_crc(p, pc);
+}
+
+/* Enter one piece. blocks becomes 0 when nothing of it is wanted any more. The order matters: the address is
+ * taken only when the tree can take the extent without reading, so a restart loses nothing. */
+static int enter_step(struct pool *p, void *arg)
+{
+	struct enter *en = arg;
+	struct piece *pc = en->pc;
+	struct vol *v = en->j->v;
+	uint32_t present = piece_present(v, en->object, pc), got, all;
+	int rc;
+
+	all = pc->x.blocks == 32 ? ~0u : ((1u << pc->x.blocks) - 1);
+	if (present != all) {
+		if (pc->packed)
+			piece_unpack(p, pc);
+		if (!(present & 1u)) {
+			unsigned skip = present ? (unsigned)__builtin_ctz(present) : pc->x.blocks;
+
+			rc = piece_split(pc, skip);
+			pc->x.blocks = 0;
+			return rc;
+		}
+		rc = piece_split(pc, ~present ? (unsigned)__builtin_ctz(~present) : 32u);
+		if (rc)
+			return rc;
+	}
+	{
+		struct extent probe_x;
+		/* Meet missing nodes before an address is taken. */
+		rc = extent_lookup(v, en->object, pc->x.lblk, pc->x.lblk + pc->x.blocks, &probe_x);
+		if (rc == ERR_NEED_NODE)
+			return rc;
+		rc = btree_prepare(&v->tree, (struct key){ en->object, VOL_KEY_EXTENT, pc->x.lblk });
+		if (rc)
+			return rc;
+	}
+	en->need = NULL;
+	rc = space_alloc_data(p, v->copies, pc->x.stored_blocks, &pc->x.addr, &got, &en->need);
+	if (rc == ERR_NEED_NODE) {
+		en->need_id = en->need->id;
+		return ERR_LAST;
+	}
+	if (rc)
+		return rc;
+	if (got < pc->x.stored_blocks) {
+		if (pc->packed)
+			piece_unpack(p, pc);
+		rc = piece_split(pc, got);
+		if (rc)
+			goto give_back;
+	}
+	pc->x.birth = p->open->nr;
+	rc = extent_replace(v, en->object, pc->x.lblk, pc->x.blocks, &pc->x, NULL);
+	if (!rc)
+		return 0;
+give_back:
+	space_free(p, pc->x.addr, got, true);
+	return rc;
+}
+
+static int enter_piece(struct job *j, uint64_t object, struct piece *pc)
+{
+	struct enter en = { .j = j, .pc = pc, .object = object };
+
+	for (;;) {
+		int rc = txn_step(j->p, &j->v->tree, enter_step, &en);
+
+		if (rc != ERR_LAST)
+			return rc;
+		rc = space_load(j->p, en.need_id);
+		if (rc)
+			return rc;
+	}
+}
+
+/* ---- write ---- */
+
+static void run_done(struct chunk_write_io *w)
+{
+	struct run *r = w->arg;
+	struct job *j = r->job;
+
+	if (w->res)
+		j->batch.res = w->res;
+	if (--j->batch.pending == 0 && j->batch.waiting) {
+		j->batch.waiting = false;
+		co_wake(j->batch.co);
+	}
+	free(r);
+}
+
+static void run_add(struct pool *p, struct run *r, const struct piece *pc)
+{
+	if (pc->packed) {
+		r->iov[r->iovcnt++] = (struct iovec){ pc->packed, (size_t)pc->x.stored_blocks * BLOCK_SIZE };
+	} else {
+		for (unsigned i = 0; i < pc->x.blocks; i++) {
+			uint8_t *data = dbuf_data(p, pc->buf[i]);
+			struct iovec *last = r->iovcnt ? &r->iov[r->iovcnt - 1] : NULL;
+
+			if (last && (uint8_t *)last->iov_base + last->iov_len == data)
+				last->iov_len += BLOCK_SIZE;
+			else
+				r->iov[r->iovcnt++] = (struct iovec){ data, BLOCK_SIZE };
+		}
+	}
+	r->blocks += pc->x.stored_blocks;
+}
+
+static int write_pieces(struct job *j)
+{
+	struct piece *pc = j->pieces;
+
+	chunk_batch_init(&j->batch, j->p);
+	while (pc) {
+		struct run *r;
+
+		if (!pc->x.blocks) {
+			pc = pc->next;
+			continue;
+		}
+		r = malloc(sizeof *r);
+		if (!r) {
+			j->batch.res = -ENOMEM;
+			break;
+		}
+		r->job = j;
+		r->addr = pc->x.addr;
+		r->blocks = 0;
+		r->iovcnt = 0;
+		r->w.done = run_done;
+		r->w.arg = r;
+		for (; pc && r->iovcnt + EXTENT_BLOCKS_MAX <= FLUSH_JOB_BLOCKS; pc = pc->next) {
+			if (!pc->x.blocks)
+				continue;
+			if (r->blocks && (!addr_eq(pc->x.addr, addr_add(r->addr, r->blocks)) ||
+					  addr_chunk(pc->x.addr) != addr_chunk(r->addr)))
+				break;
+			run_add(j->p, r, pc);
+		}
+		j->batch.pending++;
+		chunk_write_start(j->p, &r->w, r->addr, r->blocks, r->iov, r->iovcnt, 0);
+	}
+	chunk_batch_wait(&j->batch);
+	return j->batch.res;
+}
+
+/* ---- the job ---- */
+
+static void job_release(struct job *j)
+{
+	struct vol *v = j->v;
+
+	for (unsigned k = 0; k < j->nsegs; k++) {
+		struct dseg *s = j->segs[k];
+
+		for (unsigned i = 0; i < SEG_BLOCKS; i++)
+			if (s->present & 1u << i) {
+				dbuf_unref(j->p, s->buf[i]);
+				v->flushing_blocks--;
+			}
+		RB_REMOVE(dtree, &v->flushing, s);
+		free(s);
+	}
+}
+
+static void pieces_free(struct job *j)
+{
+	for (struct piece *pc = j->pieces, *next; pc; pc = next) {
+		next = pc->next;
+		free(pc->packed);
+		free(pc);
+	}
+}
+
+static void job_main(void *arg)
+{
+	struct job *j = arg;
+	struct pool *p = j->p;
+	struct piece **tail = &j->pieces, *pc;
+	int rc = 0;
+
+	for (unsigned k = 0; !rc && k < j->nsegs; k++) {
+		uint64_t object = j->segs[k]->object;
+		struct piece **from = tail;
+
+		rc = build_seg(j, j->segs[k], j->present[k], &tail);
+		if (rc)
+			break;
+		for (pc = *from; !rc && pc; pc = pc->next)
+			rc = enter_piece(j, object, pc);
+		while (*tail)          /* splits may have added pieces */
+			tail = &(*tail)->next;
+	}
+	lock_take(&p->lock);
+	if (rc)
+		pool_fault_locked(p, rc, "flush dirty data");
+	space_unadmit(p, j->v->copies, j->blocks);
+	j->txn = p->open;
+	j->txn->data_io++;
+	p->flush_jobs--;
+	txn_mark_dirty_locked(p);
+	j->v->rec_dirty = true;
+	waitq_wake_all(&p->data_waiters);
+	lock_drop(&p->lock);
+
+	if (!rc)
+		rc = write_pieces(j);
+	lock_take(&p->lock);
+	if (rc)
+		pool_fault_locked(p, rc, "write data");
+	for (unsigned i = 0; i < j->blocks; i++)
+		dbuf_unref(p, j->held[i]);
+	job_release(j);
+	j->v->jobs--;
+	j->txn->data_io--;
+	waitq_wake_all(&p->data_waiters);
+	if (p->arena.used > p->arena.count / 4)
+		flush_request_locked(p);
+	lock_drop(&p->lock);
+	pieces_free(j);
+	free(j);
+}
+/* Lock held: start one job for v on this reactor; false when there is nothing to take. */
+static bool job_start_locked(struct vol *v, bool tail)
+{
+	struct job *j = calloc(1, sizeof *j);
+
+	if (!j)
+		return false;
+	j->p = v->p;
+	j->v = v;
+	j->tail = tail;
+	collect(j);
+	if (!j->nsegs) {
+		free(j);
+		return false;
+	}
+	if (co_spawn(reactor_current(), job_main, j)) {
+		pool_fault_locked(v->p, -ENOMEM, "start a flush");
+		free(j);
+		return false;
+	}
+	v->jobs++;
+	v->p->flush_jobs++;
+	return true;
+}
+
+int flush_all(struct pool *p, bool tail)
+{
+	lock_take(&p->lock);
+	for (struct vol *v = p->vols; v && !p->faulted; v = v->next) {
+		uint64_t todo = v->active_blocks;
+
+		while (!p->faulted && todo) {
+			uint64_t before = v->active_blocks;
+
+			if (p->flush_jobs >= FLUSH_JOBS_MAX || !job_start_locked(v, tail)) {
+				if (!v->active_blocks)
+					break;
+				waitq_wait(&p->data_waiters, &p->lock);
+				continue;
+			}
+			before -= v->active_blocks;
+			todo -= before < todo ? before : todo;
+		}
+	}
+	while (p->flush_jobs && !p->faulted)
+		waitq_wait(&p->data_waiters, &p->lock);
+	lock_drop(&p->lock);
+	return p->faulted ? ERR_FAULTED : 0;
+}
+
+void flush_request_locked(struct pool *p)
+{
+	if (p->flush_wanted)
+		return;
+	p->flush_wanted = true;
+	waitq_wake_all(&p->flusher_waiters);
+}
+
+static struct vol *dirtiest(struct pool *p)
+{
+	struct vol *best = NULL;
+
+	for (struct vol *v = p->vols; v; v = v->next)
+		if (v->active_blocks && (!best || v->active_blocks > best->active_blocks))
+			best = v;
+	return best;
+}
+
+void flush_flusher(void *arg)
+{
+	struct pool *p = arg;
+
+	lock_take(&p->lock);
+	while (!p->stopping) {
+		struct vol *v = dirtiest(p);
+
+		if (p->faulted || !p->flush_wanted || !v) {
+			p->flush_wanted = false;
+			waitq_wait(&p->flusher_waiters, &p->lock);
+			continue;
+		}
+		if (p->gate_closed || p->flush_jobs >= FLUSH_JOBS_MAX || !job_start_locked(v, false)) {
+			waitq_wait(&p->data_waiters, &p->lock);
+			continue;
+		}
+		if (p->arena.used < p->arena.count / 8)
+			p->flush_wanted = false;
+	}
+	p->bg_count--;
+	waitq_wake_all(&p->bg_waiters);
+	lock_drop(&p->lock);
+}

@@ -1,0 +1,261 @@
+#include "pool/ilog.h"
+#include <string.h>
+#include "pool/chunk.h"
+#include "pool/delta.h"
+#include "pool/event.h"
+#include "pool/txn.h"
+#include "pool/vol_record.h"
+
+_Static_assert(sizeof(struct ilog_group_disk) == 96, "log group");
+_Static_assert(sizeof(struct ilog_rec_disk) == 24, "log record");
+
+#define LOG_MEMORY_MAX (4u << 20)     /* records kept per volume before a commit has to do it */
+
+/* ---- recording ---- */
+
+static void put_rec(uint8_t *at, uint8_t type, struct key k, const void *value, uint16_t len)
+{
+	struct ilog_rec_disk r = { .type = type, .key_type = k.type, .len = le16_of(len),
+		.object = le64_of(k.object), .offset = le64_of(k.offset) };
+
+	memcpy(at, &r, sizeof r);
+	if (len)
+		memcpy(at + sizeof r, value, len);
+}
+
+void ilog_record(struct vol *v, uint8_t type, struct key k, const void *value, uint16_t len)
+{
+	size_t need = sizeof(struct ilog_rec_disk) + len;
+
+	if (v->log_overflow)
+		return;
+	if (v->commit_only || v->log_len + need > LOG_MEMORY_MAX) {
+		v->log_overflow = true;
+		v->log_len = 0;
+		return;
+	}
+	if (v->log_len + need > v->log_cap) {
+		size_t cap = v->log_cap ? v->log_cap * 2 : 4096;
+		uint8_t *b;
+
+		while (cap < v->log_len + need)
+			cap *= 2;
+		b = realloc(v->log, cap);
+		if (!b) {
+			v->log_overflow = true;
+			v->log_len = 0;
+			return;
+		}
+		v->log = b;
+		v->log_cap = cap;
+	}
+	put_rec(v->log + v->log_len, type, k, value, len);
+	v->log_len += need;
+}
+
+void ilog_frozen_locked(struct pool *p)
+{
+	p->log_frozen = p->log_pos;
+}
+
+void ilog_durable_locked(struct pool *p)
+{
+	p->log_tail = p->log_frozen;
+}
+
+/* ---- writing ---- */
+
+struct group {
+	struct vol *v;
+	uint8_t *log; size_t log_len;
+	struct gblk { uint64_t object, lblk; uint32_t buf; } *blks;
+	size_t nblks;
+	uint64_t seq_covered;
+	uint64_t log_seq;
+	size_t bytes;
+	uint32_t blocks;
+};
+
+static size_t group_bytes(const struct vol *v)
+{
+	return sizeof(struct ilog_group_disk) + v->log_len +
+	       v->unlogged_blocks * (sizeof(struct ilog_rec_disk) + BLOCK_SIZE);
+}
+
+static uint32_t log_room(const struct pool *p)
+{
+	uint32_t size = p->chunk_blocks;
+	uint32_t used = (p->log_pos + size - p->log_tail) % size;
+
+	return size - used - 1;
+}
+
+/* The longest group that goes to the log rather than into a commit. */
+static size_t group_max(const struct pool *p)
+{
+	size_t max = (size_t)p->chunk_blocks * BLOCK_SIZE / 8;
+
+	return max < 1u << 20 ? max : 1u << 20;
+}
+
+static bool can_log(const struct vol *v)
+{
+	return !v->log_overflow && !v->flushed_unlogged && v->unlogged_txn <= v->p->durable_txn &&
+	       group_bytes(v) <= group_max(v->p);
+}
+
+/* Take what v has not logged. */
+static int group_take(struct vol *v, struct group *g)
+{
+	struct dseg *s;
+	size_t n = 0;
+
+	*g = (struct group){ .v = v, .bytes = group_bytes(v), .seq_covered = v->change_seq };
+	g->blocks = (uint32_t)((g->bytes + BLOCK_SIZE - 1) / BLOCK_SIZE);
+	if (v->unlogged_blocks) {
+		g->blks = malloc(v->unlogged_blocks * sizeof *g->blks);
+		if (!g->blks)
+			return -ENOMEM;
+		RB_FOREACH(s, dtree, &v->active) {
+			if (!s->unlogged)
+				continue;
+			for (unsigned i = 0; i < SEG_BLOCKS; i++) {
+				if (!(s->unlogged & 1u << i))
+					continue;
+				dbuf_ref(v->p, s->buf[i]);
+				g->blks[n++] = (struct gblk){ s->object, s->win * SEG_BLOCKS + i, s->buf[i] };
+			}
+			s->unlogged = 0;
+			if (n == v->unlogged_blocks)
+				break;
+		}
+		assert(n == v->unlogged_blocks);
+	}
+	g->nblks = n;
+	v->unlogged_blocks = 0;
+	g->log = v->log;
+	g->log_len = v->log_len;
+	v->log = NULL;
+	v->log_len = v->log_cap = 0;
+	v->log_requested = false;
+	return 0;
+}
+
+static void group_build(struct pool *p, struct group *g, uint8_t *out, uint32_t pos, uint64_t txn)
+{
+	struct ilog_group_disk h = { .magic = le32_of(ILOG_MAGIC), .seq = le64_of(g->log_seq),
+		.epoch = le64_of(p->log_epoch), .txn = le64_of(txn), .volume = le64_of(g->v->id),
+		.pos = le32_of(pos), .bytes = le32_of((uint32_t)g->bytes) };
+	uint8_t *at = out + sizeof h;
+
+	memcpy(h.pool_uuid, p->uuid, 16);
+	if (g->log_len)
+		memcpy(at, g->log, g->log_len);
+	at += g->log_len;
+	for (size_t i = 0; i < g->nblks; i++) {
+		put_rec(at, ILOG_DATA, (struct key){ g->blks[i].object, 0, g->blks[i].lblk },
+			dbuf_data(p, g->blks[i].buf), BLOCK_SIZE);
+		at += sizeof(struct ilog_rec_disk) + BLOCK_SIZE;
+	}
+	memset(at, 0, (size_t)g->blocks * BLOCK_SIZE - (size_t)(at - out));
+	memcpy(out, &h, sizeof h);
+	h.crc = le32_of(crc32c(0, out + 8, g->bytes - 8));
+	memcpy(out, &h, sizeof h);
+}
+
+#define BATCH_MAX 64
+
+/* Lock held on entry and exit, dropped between: write one batch for every volume that asked. */
+static int write_batch(struct pool *p)
+{
+	struct group g[BATCH_MAX];
+	unsigned n = 0;
+	uint32_t total = 0, pos, at = 0, room = log_room(p);
+	uint64_t txn = p->open->nr;
+	uint8_t *buf;
+	int rc = 0;
+
+	p->log_writing = true;
+	pos = p->log_pos;
+	for (struct vol *v = p->vols; v && n < BATCH_MAX && !rc; v = v->next) {
+		uint32_t need = (uint32_t)((group_bytes(v) + BLOCK_SIZE - 1) / BLOCK_SIZE);
+		uint32_t skip = pos + total + need > p->chunk_blocks ? p->chunk_blocks - pos : 0;
+
+		if (!v->log_requested || !can_log(v))
+			continue;
+		if (skip && n)
+			break;        /* next batch */
+		if (total + need + skip > room)
+			continue;     /* its own loop asks for a commit */
+		if (skip) {
+			pos = 0;
+			room -= skip;
+		}
+		rc = group_take(v, &g[n]);
+		g[n].log_seq = p->log_seq + n;
+		total += g[n++].blocks;
+	}
+	if (n) {
+		p->log_pos = (pos + total) % p->chunk_blocks;
+		p->log_seq += n;
+	}
+	lock_drop(&p->lock);
+
+	buf = rc || !n ? NULL : aligned_alloc(BLOCK_SIZE, (size_t)total * BLOCK_SIZE);
+	if (n && !rc && !buf)
+		rc = -ENOMEM;
+	for (unsigned i = 0; i < n && !rc; i++) {
+		group_build(p, &g[i], buf + (size_t)at * BLOCK_SIZE, pos + at, txn);
+		at += g[i].blocks;
+	}
+	if (n && !rc)
+		rc = chunk_write(p, addr_make(p->log_chunk->id, pos), total, buf, DEV_IO_FUA);
+	free(buf);
+
+	lock_take(&p->lock);
+	for (unsigned i = 0; i < n; i++) {
+		for (size_t k = 0; k < g[i].nblks; k++)
+			dbuf_unref(p, g[i].blks[k].buf);
+		if (!rc && g[i].v->synced_seq < g[i].seq_covered)
+			g[i].v->synced_seq = g[i].seq_covered;
+		free(g[i].blks);
+		free(g[i].log);
+	}
+	if (rc)
+		pool_fault_locked(p, rc, "write intent log");
+	p->log_writes += n > 0;
+	p->log_bytes += (uint64_t)total * BLOCK_SIZE;
+	p->log_writing = false;
+	waitq_wake_all(&p->log_waiters);
+	if (log_room(p) < p->chunk_blocks / 2)
+		txn_commit_request_locked(p);
+	return rc;
+}
+
+int vol_sync(struct vol *v)
+{
+	struct pool *p = v->p;
+	uint64_t want;
+	int rc = 0;
+
+	lock_take(&p->lock);
+	want = v->change_seq;
+	while (!rc && v->synced_seq < want) {
+		if (p->faulted) {
+			rc = ERR_FAULTED;
+		} else if (v->unlogged_txn > p->durable_txn) {
+			rc = txn_wait_durable_locked(p, v->unlogged_txn);
+		} else if (!can_log(v) ||
+			   log_room(p) < 2 * ((group_bytes(v) + BLOCK_SIZE - 1) / BLOCK_SIZE) + 1) {
+			rc = txn_wait_durable_locked(p, p->open->nr);
+		} else if (p->log_writing) {
+			v->log_requested = true;
+			waitq_wait(&p->log_waiters, &p->lock);
+		} else {
+			v->log_requested = true;
+			rc = write_batch(p);
+		}
+	}
+	lock_drop(&p->lock);
+	return rc;
+}

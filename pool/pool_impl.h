@@ -1,0 +1,13 @@
+/* pool_impl: shared by pool_*.c: building, starting and tearing down the pool structure. */
+#ifndef TARN_POOL_POOL_IMPL_H
+#define TARN_POOL_POOL_IMPL_H
+#include "pool/pool_types.h"
+/* Empty pool with defaults filled in. NULL: out of memory. */
+struct pool *pool_alloc(const struct pool_options *o);
+/* Free memory; devices closed. Nothing may be running. */
+void pool_free(struct pool *p);
+/* Background coroutines on p->bg. */
+int pool_bg_start(struct pool *p);
+void pool_bg_stop(struct pool *p);
+void pool_trees_init(struct pool *p, const struct sb_disk *sb);
+#endif

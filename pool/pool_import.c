@@ -1,0 +1,390 @@
+/* pool_import: from devices to a running pool.
+ *
+ * Read the superblocks -> newest wins, a majority of the devices it names must be here -> heartbeat -> device table, chunk
+ * map, bitmaps of metadata, volumes -> (read-only stops here) -> background work -> log replay -> commit -> resync of devices that
+ * were away.
+ */
+#include <string.h>
+#include "pool/chunk.h"
+#include "pool/event.h"
+#include "pool/ilog.h"
+#include "pool/pool_impl.h"
+#include "pool/sb.h"
+#include "pool/space.h"
+#include "pool/txn.h"
+#include "pool/vol_record.h"
+
+/* Transactions are skipped at every import, so that what two divergent lives of a pool wrote is told apart. */
+#define TXN_SKIP 16
+
+struct import {
+	struct pool *p;
+	struct dev_backend **devs; unsigned n;
+	struct sb_disk *sbs;      /* one per backend */
+	struct sb_disk *newest;
+	const struct pool_options *o;
+};
+
+static int read_all(struct import *im, struct err *e)
+{
+	for (unsigned i = 0; i < im->n; i++) {
+		struct sb_disk *sb = &im->sbs[i];
+		int rc = sb_read_newest(im->devs[i], sb, e);
+
+		if (rc)
+			return rc;
+		if (memcmp(sb->pool_uuid, im->sbs[0].pool_uuid, 16))
+			return err_set(e, ERR_POOL_ID, "%s belongs to pool %s, %s to pool %s; import one pool at a time",
+				       im->devs[0]->path, im->sbs[0].pool_name, im->devs[i]->path, sb->pool_name);
+		if (!im->newest || le64_get(sb->seq) > le64_get(im->newest->seq))
+			im->newest = sb;
+	}
+	return im->n ? 0 : err_set(e, ERR_NO_QUORUM, "no devices given");
+}
+
+static int add_devs(struct import *im, struct err *e)
+{
+	struct pool *p = im->p;
+	const struct sb_disk *nw = im->newest;
+
+	p->ndevs = le32_get(nw->devs_count);
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		struct dev *d = &p->devs[i];
+		const struct sb_dev_disk *s = &nw->devs[i];
+		int rc;
+
+		d->id = i;
+		memcpy(d->uuid, s->uuid, 16);
+		d->size_bytes = le64_get(s->size_bytes);
+		d->stale_since = le64_get(s->stale_since);
+		snprintf(d->domain, sizeof d->domain, "%s", s->domain);
+		snprintf(d->path, sizeof d->path, "%s", s->path);
+		d->state = s->state == DEV_OFFLINE ? DEV_OFFLINE : DEV_MISSING;
+		rc = dev_slots_init(p, d);
+		if (rc)
+			return err_set(e, rc, "device %u: %s", i, err_str(rc));
+	}
+	return 0;
+}
+
+/* What a device that is here may be taken for. Its own superblock says what it saw last: one write behind is a crash between two
+ * devices (the commit's data had been flushed to all), more is an outage nobody recorded. */
+static void dev_place(struct import *im, struct dev *d, const struct sb_disk *own)
+{
+	const struct sb_disk *nw = im->newest;
+	const struct sb_dev_disk *s = &nw->devs[d->id];
+	uint64_t behind = le64_get(nw->seq) - le64_get(own->seq);
+
+	if (s->state == DEV_ONLINE && behind <= 1) {
+		d->state = DEV_ONLINE;
+		return;
+	}
+	if (s->state == DEV_ONLINE || !d->stale_since || le64_get(own->txn) + 1 < d->stale_since)
+		d->stale_since = le64_get(own->txn) + 1;
+	d->state = DEV_RESYNC;
+	im->p->resync_wanted = true;
+}
+
+static int attach(struct import *im, struct err *e)
+{
+	struct pool *p = im->p;
+
+	for (unsigned i = 0; i < im->n; i++) {
+		const struct sb_disk *own = &im->sbs[i];
+		uint32_t id = le32_get(own->own_dev);
+		struct dev *d = id < p->ndevs ? &p->devs[id] : NULL;
+
+		if (!d || memcmp(own->devs[id].uuid, d->uuid, 16))
+			return err_set(e, ERR_POOL_ID, "%s is not a member of pool %s any more", im->devs[i]->path,
+				       p->name);
+		if (d->backend)
+			return err_set(e, ERR_POOL_ID, "%s and %s are copies of one device; give only the current one",
+				       d->backend->path, im->devs[i]->path);
+		if (im->devs[i]->size_bytes < d->size_bytes)
+			return err_set(e, ERR_FORMAT, "%s has become smaller than the pool knows it (%llu < %llu bytes)",
+				       im->devs[i]->path, (unsigned long long)im->devs[i]->size_bytes,
+				       (unsigned long long)d->size_bytes);
+		if (d->state == DEV_OFFLINE)
+			continue;            /* stays out until `online` */
+		d->backend = im->devs[i];
+		im->devs[i] = NULL;
+		snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, d->backend->path);
+		dev_place(im, d, own);
+	}
+	return 0;
+}
+
+static int check_quorum(struct import *im, struct err *e)
+{
+	struct pool *p = im->p;
+	unsigned active = 0, here = 0, current = 0;
+
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		bool was = im->newest->devs[i].state == DEV_ONLINE;
+
+		active += was;
+		here += was && p->devs[i].backend;
+		current += p->devs[i].state == DEV_ONLINE;
+	}
+	if (!current)
+		return err_set(e, ERR_NO_QUORUM, "none of the devices given is up to date; look for the missing ones");
+	if (here * 2 <= active && !im->o->degraded_ok && !im->o->force && !im->o->read_only)
+		return err_set(e, ERR_NO_QUORUM, "only %u of the %u devices that served last are here, so they cannot "
+			       "prove that nothing newer exists; look for the missing ones, or use --degraded if they "
+			       "are lost", here, active);
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		struct dev *d = &p->devs[i];
+
+		if (d->backend || d->stale_since)
+			continue;
+		d->stale_since = le64_get(im->newest->txn) + 1;
+		if (d->state != DEV_OFFLINE)
+			event_emit(p, "device-missing", "device %u (last at %s) is missing", d->id, d->path);
+	}
+	return 0;
+}
+
+/* ---- loading ---- */
+
+struct load { uint64_t next; int rc; };
+
+static int step_load_chunk(struct pool *p, void *arg)
+{
+	struct load *l = arg;
+
+	for (unsigned i = 0; i < 64; i++) {
+		struct btree_item it;
+		int rc = btree_seek_ge(&p->map, (struct key){ l->next, 0, 0 }, &it);
+
+		if (rc)
+			return rc;
+		if (it.key.type != 1 || it.len != sizeof(struct chunk_disk) ||
+		    le64_get(((const struct chunk_disk *)it.value)->id) != it.key.object)
+			return ERR_FORMAT;
+		rc = chunk_load(p, it.value);
+		if (rc)
+			return rc;
+		l->next = it.key.object + 1;
+	}
+	return 0;
+}
+
+static int step_load_vol(struct pool *p, void *arg)
+{
+	struct load *l = arg;
+
+	for (unsigned i = 0; i < 64; i++) {
+		struct btree_item it;
+		struct vol *v;
+		int rc = btree_seek_ge(&p->root, (struct key){ l->next, 0, 0 }, &it);
+
+		if (rc)
+			return rc;
+		rc = it.key.type == 1 ? vol_record_decode(p, &it, &v) : ERR_FORMAT;
+		if (rc)
+			return rc;
+		if (v->tree.root.birth > p->durable_txn) {
+			vol_free(v);
+			return ERR_FORMAT;
+		}
+		vol_link(p, v);
+		p->reserved[v->copies] += v->reserved_blocks;
+		l->next = it.key.object + 1;
+	}
+	return 0;
+}
+
+static int load_tree(struct pool *p, struct btree *bt, txn_step_fn *fn)
+{
+	struct load l = { 0, 0 };
+	int rc;
+
+	do {
+		rc = txn_step(p, bt, fn, &l);
+	} while (!rc);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* Bitmaps of metadata chunks are always in memory: nodes are allocated where nothing can be read. */
+static int load_meta_bitmaps(struct pool *p)
+{
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+			int rc = c->kind == CHUNK_DATA ? 0 : space_load(p, c->id);
+
+			if (rc)
+				return rc;
+		}
+	return 0;
+}
+
+static int load_boot(struct pool *p, const struct sb_disk *sb, struct err *e)
+{
+	for (uint32_t i = 0; i < le32_get(sb->boot_count); i++) {
+		const struct chunk_disk *cd = &sb->boot[i];
+		int rc = chunk_validate(cd, le64_get(cd->id), p, e);
+
+		if (!rc)
+			rc = chunk_load(p, cd);
+		if (rc)
+			return err_set(e, rc, "boot chunk %u: %s", i, err_str(rc));
+	}
+	return 0;
+}
+
+static int check_roots(const struct sb_disk *sb, struct err *e)
+{
+	uint64_t txn = le64_get(sb->txn);
+
+	if (le64_get(sb->map.ptr.birth) > txn || le64_get(sb->space.ptr.birth) > txn ||
+	    le64_get(sb->root.ptr.birth) > txn)
+		return err_set(e, ERR_FORMAT, "superblock: a root is younger than its transaction");
+	return 0;
+}
+
+static int load(struct import *im, struct err *e)
+{
+	struct pool *p = im->p;
+	const struct sb_disk *sb = im->newest;
+	int rc = check_roots(sb, e);
+
+	if (!rc)
+		rc = load_boot(p, sb, e);
+	if (rc)
+		return rc;
+	rc = txn_init(p, le64_get(sb->txn) + 1 + TXN_SKIP, le64_get(sb->txn));
+	if (rc)
+		return err_set(e, rc, "out of memory");
+	pool_trees_init(p, sb);
+	rc = load_tree(p, &p->map, step_load_chunk);
+	if (rc)
+		return err_set(e, rc, "read the chunk map: %s", err_str(rc));
+	rc = load_meta_bitmaps(p);
+	if (rc)
+		return err_set(e, rc, "read the space bitmaps: %s", err_str(rc));
+	rc = load_tree(p, &p->root, step_load_vol);
+	if (rc)
+		return err_set(e, rc, "read the list of volumes: %s", err_str(rc));
+	lock_take(&p->lock);
+	space_reserve_init(p);
+	p->log_chunk = chunk_find(p, le64_get(sb->log_chunk_id));
+	lock_drop(&p->lock);
+	if (!p->log_chunk || p->log_chunk->kind != CHUNK_LOG)
+		return err_set(e, ERR_FORMAT, "the superblock names no log chunk");
+	return 0;
+}
+
+static int start(struct import *im, struct err *e)
+{
+	struct pool *p = im->p;
+	uint64_t groups = 0;
+	int rc = pool_bg_start(p);
+
+	if (!rc)
+		rc = ilog_replay(p, &groups, e);
+	if (rc)
+		return e->code ? rc : err_set(e, rc, "replay the intent log: %s", err_str(rc));
+	lock_take(&p->lock);
+	p->log_epoch = p->open->nr;
+	lock_drop(&p->lock);
+	if (groups)
+		event_emit(p, "replayed", "%llu groups of the intent log applied", (unsigned long long)groups);
+	rc = txn_commit_wait(p);
+	if (rc)
+		return err_set(e, rc, "first commit: %s", err_str(rc));
+	heartbeat_write(p);
+	return 0;
+}
+
+static void sb_take(struct pool *p, const struct sb_disk *sb)
+{
+	memcpy(p->sb, sb, SB_SIZE);
+	snprintf(p->name, sizeof p->name, "%.*s", POOL_NAME_MAX, sb->pool_name);
+	memcpy(p->uuid, sb->pool_uuid, 16);
+	p->chunk_blocks = le32_get(sb->chunk_blocks);
+	p->next_chunk_id = le64_get(sb->next_chunk_id);
+	p->next_volume_id = le64_get(sb->next_volume_id);
+	p->sb_seq = le64_get(sb->seq);
+	p->log_epoch = le64_get(sb->log_epoch);
+}
+
+static int import_steps(struct import *im, struct err *e)
+{
+	struct pool *p = im->p;
+	bool clean;
+	int rc = read_all(im, e);
+
+	if (rc)
+		return rc;
+	clean = le32_get(im->newest->flags) & SB_FLAG_CLEAN;
+	if (!clean && !im->o->force && !im->o->read_only) {
+		rc = heartbeat_check(im->devs, im->n, im->newest->pool_uuid, e);
+		if (rc)
+			return rc;
+	}
+	sb_take(p, im->newest);
+	p->read_only = im->o->read_only;
+	rc = add_devs(im, e);
+	if (!rc)
+		rc = attach(im, e);
+	if (!rc)
+		rc = check_quorum(im, e);
+	if (!rc)
+		rc = load(im, e);
+	if (!rc && !p->read_only)
+		rc = start(im, e);
+	return rc;
+}
+
+int pool_import(struct dev_backend **devs, unsigned n, const struct pool_options *o, struct reactor *bg,
+		struct pool **ret_p, struct err *e)
+{
+	static const struct pool_options defaults;
+	struct import im = { .devs = devs, .n = n, .o = o ? o : &defaults };
+	struct err own = { 0 };
+	int rc = -ENOMEM;
+
+	if (!e)
+		e = &own;
+	e->code = 0;
+	im.sbs = n ? aligned_alloc(BLOCK_SIZE, (size_t)n * SB_SIZE) : NULL;
+	im.p = pool_alloc(im.o);
+	if (im.p && (im.sbs || !n)) {
+		im.p->bg = bg;
+		rc = import_steps(&im, e);
+	} else {
+		err_set(e, rc, "out of memory");
+	}
+	free(im.sbs);
+	for (unsigned i = 0; i < n; i++)
+		dev_close(devs[i]);
+	if (!rc) {
+		*ret_p = im.p;
+		return 0;
+	}
+	err_wrap(e, "import pool %s", im.p && im.p->name[0] ? im.p->name : "?");
+	if (im.p) {
+		if (im.p->running)
+			pool_bg_stop(im.p);
+		pool_free(im.p);
+	}
+	return rc;
+}
+
+int pool_label_read(struct dev_backend *b, struct pool_label *l, struct err *e)
+{
+	struct sb_disk *sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
+	int rc = sb ? sb_read_newest(b, sb, e) : err_set(e, -ENOMEM, "out of memory");
+
+	if (!rc) {
+		memset(l, 0, sizeof *l);
+		snprintf(l->name, sizeof l->name, "%.*s", POOL_NAME_MAX, sb->pool_name);
+		memcpy(l->uuid, sb->pool_uuid, 16);
+		l->dev_id = le32_get(sb->own_dev);
+		l->ndevs = le32_get(sb->devs_count);
+		l->txn = le64_get(sb->txn);
+		l->clean = le32_get(sb->flags) & SB_FLAG_CLEAN;
+	}
+	free(sb);
+	return rc;
+}

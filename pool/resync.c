@@ -1,0 +1,269 @@
+#include "pool/resync.h"
+#include <string.h>
+#include "pool/chunk.h"
+#include "pool/event.h"
+#include "pool/sb.h"
+#include "pool/txn.h"
+#include "pool/walk.h"
+
+struct resync {
+	struct pool *p;
+	uint64_t since;           /* oldest gap */
+	uint64_t until;           /* the commit walked */
+	uint8_t *buf;
+	bool devs[POOL_DEVS_MAX]; /* being brought up to date */
+	uint64_t bytes, skipped;
+};
+
+/* Members of the chunk of `a` that lack a block of that birth. */
+static unsigned stale_members(struct resync *r, struct addr a, uint64_t birth)
+{
+	struct pool *p = r->p;
+	struct chunk *c;
+	unsigned mask = 0;
+
+	lock_take(&p->lock);
+	c = chunk_find(p, addr_chunk(a));
+	for (unsigned i = 0; c && i < c->nmembers; i++) {
+		uint64_t since = chunk_member_since(p, &c->m[i]);
+
+		if (since && since <= birth && r->devs[c->m[i].dev] && dev_writable(&p->devs[c->m[i].dev]))
+			mask |= 1u << i;
+	}
+	lock_drop(&p->lock);
+	return mask;
+}
+
+static int copy_to(struct resync *r, struct addr a, uint32_t blocks, unsigned mask)
+{
+	struct pool *p = r->p;
+
+	for (unsigned m = 0; m < COPIES_MAX; m++) {
+		struct chunk *c;
+		int rc;
+
+		if (!(mask & 1u << m))
+			continue;
+		rc = chunk_write_member(p, a, blocks, r->buf, m);
+		if (rc)
+			return rc;
+		r->bytes += (uint64_t)blocks * BLOCK_SIZE;
+		lock_take(&p->lock);
+		c = chunk_find(p, addr_chunk(a));
+		if (c)
+			p->devs[c->m[m].dev].resync_done += (uint64_t)blocks * BLOCK_SIZE;
+		lock_drop(&p->lock);
+	}
+	return 0;
+}
+
+struct node_check { struct resync *r; const struct node_ptr *ptr; uint64_t tree; uint8_t level; };
+
+static int verify_node(void *arg, const void *buf)
+{
+	const struct node_check *nc = arg;
+
+	return node_validate(buf, nc->ptr, nc->r->p->uuid, nc->tree, nc->level, false, NULL);
+}
+
+static bool stopped(struct resync *r)
+{
+	bool s;
+
+	lock_take(&r->p->lock);
+	s = r->p->stopping || r->p->faulted;
+	lock_drop(&r->p->lock);
+	return s;
+}
+
+static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level)
+{
+	struct resync *r = arg;
+	unsigned mask = stale_members(r, ptr->addr, ptr->birth);
+	struct node_check nc = { r, ptr, tree_id, level };
+	int rc;
+
+	if (stopped(r))
+		return ERR_FAULTED;
+	if (!mask)
+		return 0;
+	rc = chunk_read_verified(r->p, ptr->addr, NODE_BLOCKS, r->buf, verify_node, &nc, "resync of a node");
+	return rc ? rc : copy_to(r, ptr->addr, NODE_BLOCKS, mask);
+}
+
+struct ext_check { const struct extent *x; };
+
+static int verify_ext(void *arg, const void *buf)
+{
+	const struct ext_check *ec = arg;
+
+	for (unsigned i = 0; i < ec->x->stored_blocks; i++)
+		if (crc32c(0, (const uint8_t *)buf + i * BLOCK_SIZE, BLOCK_SIZE) != ec->x->crc[i])
+			return ERR_CSUM;
+	return 0;
+}
+
+static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
+{
+	struct resync *r = arg;
+	struct extent x;
+	struct ext_check ec = { &x };
+	char what[96];
+	unsigned mask;
+	int rc;
+
+	if (tree_id < TREE_VOLUME_FIRST || it->key.type != VOL_KEY_EXTENT || extent_decode(it, &x) ||
+	    x.codec == EXTENT_RESERVED || x.birth < r->since)
+		return 0;
+	mask = stale_members(r, x.addr, x.birth);
+	if (!mask)
+		return 0;
+	snprintf(what, sizeof what, "resync of volume %llu object %llu offset %llu", (unsigned long long)tree_id,
+		 (unsigned long long)it->key.object, (unsigned long long)x.lblk * BLOCK_SIZE);
+	rc = chunk_read_verified(r->p, x.addr, x.stored_blocks, r->buf, verify_ext, &ec, what);
+	if (rc) {                     /* lost already: nothing to copy, reported */
+		r->skipped++;
+		return rc == ERR_FAULTED || rc == -ENOMEM ? rc : 0;
+	}
+	return copy_to(r, x.addr, x.stored_blocks, mask);
+}
+
+static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc)
+{
+	struct resync *r = arg;
+
+	(void)tree_id, (void)ptr, (void)level;
+	r->skipped++;
+	return rc == ERR_FAULTED || rc == -ENOMEM ? rc : 0;
+}
+
+/* Lock held: which devices, since when; chunks short of members get them. False: nothing to do. */
+static bool plan(struct resync *r)
+{
+	struct pool *p = r->p;
+
+	r->since = UINT64_MAX;
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		struct dev *d = &p->devs[i];
+
+		r->devs[i] = dev_writable(d);
+		if (d->state == DEV_RESYNC && d->stale_since < r->since)
+			r->since = d->stale_since;
+	}
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+			if (c->nmembers < c->copies)
+				chunk_add_members(p, c);
+			for (unsigned i = 0; i < c->nmembers; i++)
+				if (c->m[i].stale_since && r->devs[c->m[i].dev] &&
+				    c->m[i].stale_since < r->since)
+					r->since = c->m[i].stale_since;
+		}
+	return r->since != UINT64_MAX;
+}
+
+/* Done: members and devices are current. */
+static void finish(struct resync *r)
+{
+	struct pool *p = r->p;
+
+	lock_take(&p->lock);
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			for (unsigned i = 0; i < c->nmembers; i++)
+				if (c->m[i].stale_since && r->devs[c->m[i].dev] &&
+				    dev_writable(&p->devs[c->m[i].dev])) {
+					c->m[i].stale_since = 0;
+					chunk_mark_dirty(p, c);
+				}
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		struct dev *d = &p->devs[i];
+
+		if (!r->devs[i] || d->state != DEV_RESYNC)
+			continue;
+		d->state = DEV_ONLINE;
+		d->stale_since = 0;
+		event_emit_locked(p, "resync-done", "device %u (%s) is up to date; %llu bytes copied", d->id, d->path,
+				  (unsigned long long)d->resync_done);
+	}
+	lock_drop(&p->lock);
+}
+
+/* Members given to existing chunks must not be taken for current by a reader of older records: they are marked stale in the
+ * same commit that names them. The log chunk needs no copying: its groups are short-lived and read from any member. */
+static int run(struct resync *r)
+{
+	struct pool *p = r->p;
+	const struct walk_ops ops = { on_node, on_item, on_bad };
+	struct sb_disk *sb = malloc(sizeof *sb);
+	struct txn *t;
+	int rc;
+
+	if (!sb)
+		return -ENOMEM;
+	rc = txn_commit_wait(p);      /* all older changes on disk, new members recorded */
+	if (!rc) {
+		lock_take(&p->lock);
+		t = txn_read_begin_locked(p);
+		memcpy(sb, p->sb, sizeof *sb);
+		lock_drop(&p->lock);
+		rc = walk_all(p, sb, r->since, &ops, r);
+		txn_read_end(p, t);
+	}
+	free(sb);
+	if (!rc)
+		rc = chunk_flush_all(p);
+	return rc;
+}
+
+static void resync_main(void *arg)
+{
+	struct pool *p = arg;
+	struct resync r = { .p = p };
+	bool todo;
+	int rc = 0;
+
+	r.buf = aligned_alloc(BLOCK_SIZE, EXTENT_BLOCKS_MAX * BLOCK_SIZE);
+	lock_take(&p->lock);
+	todo = r.buf && plan(&r);
+	for (unsigned i = 0; i < p->ndevs; i++)
+		p->devs[i].resync_done = 0;
+	lock_drop(&p->lock);
+	if (todo) {
+		rc = run(&r);
+		if (!rc) {
+			finish(&r);
+			rc = txn_commit_wait(p);
+		}
+		if (rc)
+			event_emit(p, "resync-stopped", "resync stopped: %s; it starts again at the next import or "
+				   "online", err_str(rc));
+	}
+	free(r.buf);
+	lock_take(&p->lock);
+	p->resync_running = false;
+	p->bg_count--;
+	waitq_wake_all(&p->bg_waiters);
+	lock_drop(&p->lock);
+}
+
+void resync_start_wanted(struct pool *p)
+{
+	bool start;
+
+	lock_take(&p->lock);
+	start = p->resync_wanted && !p->resync_running && !p->stopping && !p->faulted;
+	if (start) {
+		p->resync_wanted = false;
+		p->resync_running = true;
+		p->bg_count++;
+	}
+	lock_drop(&p->lock);
+	if (start && co_spawn(p->bg, resync_main, p)) {
+		lock_take(&p->lock);
+		p->resync_running = false;
+		p->resync_wanted = true;
+		p->bg_count--;
+		lock_drop(&p->lock);
+	}
+}

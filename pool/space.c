@@ -1,0 +1,398 @@
+#include "pool/space.h"
+#include <string.h>
+#include "pool/chunk.h"
+#include "pool/txn.h"
+
+int space_bits_alloc(struct pool *p, struct chunk *c)
+{
+	size_t words = (p->chunk_blocks + 63) / 64;
+
+	c->bits = calloc(words, 8);
+	c->busy = calloc(words, 8);
+	if (c->bits && c->busy)
+		return 0;
+	free(c->bits);
+	free(c->busy);
+	c->bits = c->busy = NULL;
+	return -ENOMEM;
+}
+
+/* ---- admission ---- */
+
+static uint64_t div_up(uint64_t a, uint64_t b)
+{
+	return (a + b - 1) / b;
+}
+
+static uint64_t meta_free_blocks(const struct pool *p)
+{
+	return p->lists[CHUNK_META][chunk_meta_copies(p)].free_blocks;
+}
+
+void space_reserve_init(struct pool *p)
+{
+	uint64_t slots = 0, sets, blocks;
+	unsigned mc = chunk_meta_copies(p);
+
+	for (unsigned i = 0; i < p->ndevs; i++)
+		slots += p->devs[i].slots;
+	sets = slots / (mc ? mc : 1);
+	/* 3 % for what trees need beside a full pool of 4 KiB extents, and enough for two
+	 * transactions' worth of copied nodes in the smallest pools. */
+	blocks = sets * p->chunk_blocks * 3 / 100;
+	if (blocks < 3ull * p->chunk_blocks)
+		blocks = 3ull * p->chunk_blocks;
+	if (blocks > sets * p->chunk_blocks / 4)
+		blocks = sets * p->chunk_blocks / 4;
+	p->reserve_meta_blocks = blocks;
+	p->dirty_nodes_max = blocks / NODE_BLOCKS / 4;
+	if (p->dirty_nodes_max > 4096)
+		p->dirty_nodes_max = 4096;
+	if (p->dirty_nodes_max < 24)
+		p->dirty_nodes_max = 24;
+}
+
+/* Slots that must stay free for nodes. */
+static uint64_t keep_slots(const struct pool *p)
+{
+	uint64_t have = meta_free_blocks(p);
+
+	if (have >= p->reserve_meta_blocks)
+		return 0;
+	return div_up(p->reserve_meta_blocks - have, p->chunk_blocks) * chunk_meta_copies(p);
+}
+
+/* Slots that the promises made to other policies will take. */
+static uint64_t overhang_slots(const struct pool *p, unsigned copies)
+{
+	uint64_t slots = 0;
+
+	for (unsigned k = 1; k <= COPIES_MAX; k++) {
+		uint64_t have = p->lists[CHUNK_DATA][k].free_blocks;
+
+		if (k != copies && p->reserved[k] > have)
+			slots += div_up(p->reserved[k] - have, p->chunk_blocks) * k;
+	}
+	return slots;
+}
+
+uint64_t space_available(struct pool *p, unsigned copies)
+{
+	uint64_t have = p->lists[CHUNK_DATA][copies].free_blocks;
+
+	have += chunk_creatable(p, copies, keep_slots(p) + overhang_slots(p, copies)) * p->chunk_blocks;
+	return have > p->reserved[copies] ? have - p->reserved[copies] : 0;
+}
+
+int space_admit(struct pool *p, unsigned copies, uint64_t blocks)
+{
+	uint64_t have = p->lists[CHUNK_DATA][copies].free_blocks;
+
+	if (have < p->reserved[copies] + blocks && space_available(p, copies) < blocks)
+		return -ENOSPC;
+	p->reserved[copies] += blocks;
+	return 0;
+}
+
+void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks)
+{
+	assert(p->reserved[copies] >= blocks);
+	p->reserved[copies] -= blocks;
+}
+
+bool space_meta_ok(struct pool *p)
+{
+	uint64_t have = meta_free_blocks(p), half = p->reserve_meta_blocks / 2;
+
+	if (have >= half)
+		return true;
+	return have + chunk_creatable(p, chunk_meta_copies(p), 0) * p->chunk_blocks >= half;
+}
+
+/* ---- allocation ---- */
+
+static bool is_free(const struct chunk *c, uint32_t i)
+{
+	return !bit_get(c->bits, i) && !bit_get(c->busy, i);
+}
+
+/* First free block at or after i, skipping full words. */
+static uint32_t next_free(const struct pool *p, const struct chunk *c, uint32_t i)
+{
+	while (i < p->chunk_blocks) {
+		uint64_t taken = (c->bits[i / 64] | c->busy[i / 64]) | ((1ull << (i % 64)) - 1);
+
+		if (taken != UINT64_MAX) {
+			i = i / 64 * 64 + (uint32_t)__builtin_ctzll(~taken);
+			return i;
+		}
+		i = i / 64 * 64 + 64;
+	}
+	return p->chunk_blocks;
+}
+
+static uint32_t chunk_free_blocks(const struct pool *p, const struct chunk *c)
+{
+	return p->chunk_blocks - c->used - c->busy_count;
+}
+
+static void take_blocks(struct pool *p, struct chunk *c, uint32_t first, uint32_t n)
+{
+	for (uint32_t i = first; i < first + n; i++)
+		bit_set(c->bits, i);
+	c->used += n;
+	p->lists[c->kind][c->copies].free_blocks -= n;
+	chunk_mark_dirty(p, c);
+}
+
+static void wp_set(struct wpoint *wp, struct chunk *c)
+{
+	if (wp->chunk)
+		wp->chunk->is_write_point = false;
+	wp->chunk = c;
+	wp->cursor = 0;
+	if (c)
+		c->is_write_point = true;
+}
+
+static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned copies, uint32_t min_free)
+{
+	struct chunk *best = NULL;
+	uint32_t best_free = min_free ? min_free - 1 : 0;
+
+	for (struct chunk *c = p->lists[kind][copies].head; c; c = c->list_next) {
+		uint32_t f = chunk_free_blocks(p, c);
+
+		if (f > best_free && !c->condemned) {
+			best = c;
+			best_free = f;
+		}
+	}
+	return best;
+}
+
+/* Next chunk for a data stream: a new one while there are slots to spare, else the emptiest. */
+static struct chunk *next_data_chunk(struct pool *p, unsigned copies)
+{
+	struct chunk *c = emptiest(p, CHUNK_DATA, copies, 1);
+
+	if (c && chunk_free_blocks(p, c) >= p->chunk_blocks / 4)
+		return c;
+	if (chunk_creatable(p, copies, keep_slots(p))) {
+		struct chunk *n = chunk_create(p, CHUNK_DATA, (uint8_t)copies, false);
+
+		if (n)
+			return n;
+	}
+	return c;
+}
+
+int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr, uint32_t *ret_blocks,
+		     struct chunk **ret_need)
+{
+	struct wpoint *wp = &p->wp_data[copies];
+
+	for (unsigned tries = 0; tries < 4; tries++) {
+		uint32_t i, n = 0;
+
+		if (wp->chunk && !wp->chunk->bits) {
+			*ret_need = wp->chunk;
+			return ERR_NEED_NODE;
+		}
+		i = wp->chunk ? next_free(p, wp->chunk, wp->cursor) : p->chunk_blocks;
+		if (i >= p->chunk_blocks) {
+			struct chunk *c = next_data_chunk(p, copies);
+
+			if (!c)
+				return -ENOSPC;
+			wp_set(wp, c);
+			continue;
+		}
+		while (n < want && i + n < p->chunk_blocks && is_free(wp->chunk, i + n))
+			n++;
+		take_blocks(p, wp->chunk, i, n);
+		wp->cursor = i + n;
+		*ret_addr = addr_make(wp->chunk->id, i);
+		*ret_blocks = n;
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+static bool node_slot_free(const struct chunk *c, uint32_t i)
+{
+	return is_free(c, i) && is_free(c, i + 1) && is_free(c, i + 2) && is_free(c, i + 3);
+}
+
+int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr)
+{
+	struct wpoint *wp = boot ? &p->wp_boot : &p->wp_meta;
+	uint8_t kind = boot ? CHUNK_BOOT : CHUNK_META;
+	unsigned copies = chunk_meta_copies(p);
+
+	for (unsigned tries = 0; tries < 4; tries++) {
+		uint32_t i = wp->chunk ? wp->cursor : p->chunk_blocks;
+		struct chunk *c;
+
+		for (; i + NODE_BLOCKS <= p->chunk_blocks; i += NODE_BLOCKS) {
+			i = next_free(p, wp->chunk, i);
+			i = (i + NODE_BLOCKS - 1) / NODE_BLOCKS * NODE_BLOCKS;
+			if (i + NODE_BLOCKS > p->chunk_blocks)
+				break;
+			if (node_slot_free(wp->chunk, i))
+				break;
+		}
+		if (wp->chunk && i + NODE_BLOCKS <= p->chunk_blocks) {
+			take_blocks(p, wp->chunk, i, NODE_BLOCKS);
+			wp->cursor = i + NODE_BLOCKS;
+			*ret_addr = addr_make(wp->chunk->id, i);
+			return 0;
+		}
+		c = emptiest(p, kind, copies, p->chunk_blocks / 4);
+		if (!c && (kind != CHUNK_BOOT || p->lists[CHUNK_BOOT][copies].count < SB_BOOT_MAX))
+			c = chunk_create(p, kind, (uint8_t)copies, true);
+		if (!c)
+			c = emptiest(p, kind, copies, NODE_BLOCKS);
+		if (!c)
+			return -ENOSPC;
+		wp_set(wp, c);
+	}
+	return -ENOSPC;
+}
+
+/* ---- free ---- */
+
+static int txn_add_free(struct txn *t, struct addr a, uint32_t blocks)
+{
+	if (t->frees_count == t->frees_cap) {
+		size_t cap = t->frees_cap ? t->frees_cap * 2 : 256;
+		struct free_ext *f = realloc(t->frees, cap * sizeof *f);
+
+		if (!f)
+			return -ENOMEM;
+		t->frees = f;
+		t->frees_cap = cap;
+	}
+	t->frees[t->frees_count++] = (struct free_ext){ a, blocks };
+	return 0;
+}
+
+void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten)
+{
+	struct chunk *c = chunk_find(p, addr_chunk(a));
+
+	assert(c && addr_block(a) + blocks <= p->chunk_blocks);
+	if (unwritten && c->bits) {
+		for (uint32_t i = addr_block(a); i < addr_block(a) + blocks; i++) {
+			assert(bit_get(c->bits, i));
+			bit_clear(c->bits, i);
+		}
+		c->used -= blocks;
+		p->lists[c->kind][c->copies].free_blocks += blocks;
+		chunk_mark_dirty(p, c);
+		return;
+	}
+	if (txn_add_free(p->open, a, blocks))
+		pool_fault_locked(p, -ENOMEM, "queue freed blocks");
+}
+
+int space_apply_frees(struct pool *p, struct chunk **ret_need)
+{
+	struct txn *t = p->open;
+
+	for (; t->frees_done < t->frees_count; t->frees_done++) {
+		struct free_ext *f = &t->frees[t->frees_done];
+		struct chunk *c = chunk_find(p, addr_chunk(f->addr));
+		uint32_t first = addr_block(f->addr);
+
+		if (!c->bits) {
+			*ret_need = c;
+			return ERR_NEED_NODE;
+		}
+		for (uint32_t i = first; i < first + f->blocks; i++) {
+			assert(bit_get(c->bits, i) && !bit_get(c->busy, i));
+			bit_clear(c->bits, i);
+			bit_set(c->busy, i);
+		}
+		c->used -= f->blocks;
+		c->busy_count += f->blocks;
+		chunk_mark_dirty(p, c);
+	}
+	return 0;
+}
+
+static void release_txn(struct pool *p, struct txn *t)
+{
+	for (size_t k = 0; k < t->frees_count; k++) {
+		struct free_ext *f = &t->frees[k];
+		struct chunk *c = chunk_find(p, addr_chunk(f->addr));
+		uint32_t first = addr_block(f->addr);
+
+		for (uint32_t i = first; i < first + f->blocks; i++) {
+			assert(bit_get(c->busy, i));
+			bit_clear(c->busy, i);
+		}
+		c->busy_count -= f->blocks;
+		p->lists[c->kind][c->copies].free_blocks += f->blocks;
+	}
+	for (size_t k = 0; k < t->slots_count; k++) {
+		struct dev *d = &p->devs[t->slots[k].dev];
+
+		bit_clear(d->slot_used, t->slots[k].slot);
+		d->slots_free++;
+	}
+}
+
+void space_release(struct pool *p)
+{
+	while (p->oldest != p->open && p->oldest->durable && !p->oldest->readers) {
+		struct txn *t = p->oldest;
+
+		release_txn(p, t);
+		p->oldest = t->next;
+		free(t->frees);
+		free(t->slots);
+		free(t);
+	}
+}
+
+/* ---- loading bitmaps ---- */
+
+static int load_step(struct pool *p, void *arg)
+{
+	uint64_t id = *(uint64_t *)arg;
+	struct chunk *c = chunk_find(p, id);
+	struct btree_item it;
+	size_t bytes = p->chunk_blocks / 8;
+	uint32_t used = 0;
+	int rc;
+
+	if (!c || c->bits)
+		return 0;
+	rc = btree_get(&p->space, (struct key){ id, 1, 0 }, &it);
+	if (rc)
+		return rc == -ENOENT ? ERR_FORMAT : rc;
+	if (it.len != bytes)
+		return ERR_FORMAT;
+	rc = space_bits_alloc(p, c);
+	if (rc)
+		return rc;
+	for (size_t w = 0; w < bytes / 8; w++) {
+		le64 v;
+
+		memcpy(&v, (const uint8_t *)it.value + w * 8, 8);
+		c->bits[w] = le64_get(v);
+		used += (uint32_t)__builtin_popcountll(c->bits[w]);
+	}
+	if (used == c->used)
+		return 0;
+	free(c->bits);
+	free(c->busy);
+	c->bits = c->busy = NULL;
+	return ERR_FORMAT;
+}
+
+int space_load(struct pool *p, uint64_t chunk_id)
+{
+	return txn_step(p, &p->space, load_step, &chunk_id);
+}

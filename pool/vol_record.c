@@ -1,0 +1,143 @@
+#include "pool/vol_record.h"
+#include <string.h>
+#include "pool/delta.h"
+#include "pool/sb.h"
+#include "pool/txn.h"
+
+struct record {
+	uint8_t version, type, compression, copies, flags, level, pad[2];
+	uint8_t uuid[16];
+	char name[64];
+	struct node_ptr_disk root;
+	le64 size_bytes, created_ns, next_object, used_blocks, logical_blocks, reserved_blocks;
+	le32 owner_uid;
+	uint8_t pad2[92];
+};
+_Static_assert(sizeof(struct record) == VOL_RECORD_BYTES, "volume record");
+
+void vol_record_encode(const struct vol *v, uint8_t *ret_rec)
+{
+	struct record r = { .version = 1 };
+
+	r.type = (uint8_t)v->type;
+	r.compression = (uint8_t)v->compression;
+	r.copies = v->copies;
+	r.flags = v->destroying;
+	r.level = v->tree.level;
+	memcpy(r.uuid, v->uuid, 16);
+	snprintf(r.name, sizeof r.name, "%s", v->name);
+	node_ptr_to_disk(&v->tree.root, &r.root);
+	r.size_bytes = le64_of(v->size_bytes);
+	r.created_ns = le64_of(v->created_ns);
+	r.next_object = le64_of(v->next_object);
+	r.used_blocks = le64_of(v->used_blocks);
+	r.logical_blocks = le64_of(v->logical_blocks);
+	r.reserved_blocks = le64_of(v->reserved_blocks);
+	r.owner_uid = le32_of(v->owner_uid);
+	memcpy(ret_rec, &r, sizeof r);
+}
+
+static int record_validate(const struct record *r, uint16_t len)
+{
+	if (len != sizeof *r)
+		return ERR_FORMAT;
+	if (r->version != 1)
+		return ERR_VERSION;
+	if ((r->type != VOL_TYPE_BLOCK && r->type != VOL_TYPE_FS) || r->copies < 1 || r->copies > COPIES_MAX ||
+	    r->compression > VOL_COMPRESS_LZ4 || r->level > NODE_LEVEL_MAX || !r->name[0] ||
+	    !memchr(r->name, 0, sizeof r->name))
+		return ERR_FORMAT;
+	return 0;
+}
+
+int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **ret_v)
+{
+	const struct record *r = it->value;
+	struct node_ptr root;
+	int rc = record_validate(r, it->len);
+	struct vol *v;
+
+	if (rc)
+		return rc;
+	v = calloc(1, sizeof *v);
+	if (!v)
+		return -ENOMEM;
+	v->p = p;
+	v->id = it->key.object;
+	v->type = r->type;
+	v->compression = r->compression;
+	v->copies = r->copies;
+	v->destroying = r->flags & 1;
+	memcpy(v->uuid, r->uuid, 16);
+	memcpy(v->name, r->name, sizeof v->name);
+	v->size_bytes = le64_get(r->size_bytes);
+	v->created_ns = le64_get(r->created_ns);
+	v->next_object = le64_get(r->next_object);
+	v->used_blocks = le64_get(r->used_blocks);
+	v->logical_blocks = le64_get(r->logical_blocks);
+	v->reserved_blocks = le64_get(r->reserved_blocks);
+	v->owner_uid = le32_get(r->owner_uid);
+	node_ptr_from_disk(&r->root, &root);
+	RB_INIT(&v->active);
+	RB_INIT(&v->flushing);
+	btree_init(&v->tree, &txn_btree_ops, p, p->cache, p->uuid, v->id, root, r->level);
+	*ret_v = v;
+	return 0;
+}
+
+void vol_record_to_text(FILE *f, const struct btree_item *it)
+{
+	const struct record *r = it->value;
+
+	if (record_validate(r, it->len)) {
+		fprintf(f, "volume: invalid (%u bytes)", it->len);
+		return;
+	}
+	fprintf(f, "volume %llu %s %s copies %u%s size %llu used %llu logical %llu reserved %llu root %llx level %u%s",
+		(unsigned long long)it->key.object, r->name, r->type == VOL_TYPE_FS ? "fs" : "block", r->copies,
+		r->compression ? " lz4" : "", (unsigned long long)le64_get(r->size_bytes),
+		(unsigned long long)le64_get(r->used_blocks), (unsigned long long)le64_get(r->logical_blocks),
+		(unsigned long long)le64_get(r->reserved_blocks), (unsigned long long)le64_get(r->root.addr),
+		r->level, r->flags & 1 ? " destroying" : "");
+}
+
+void vol_freeze_marks(struct pool *p, uint64_t nr)
+{
+	for (struct vol *v = p->vols; v; v = v->next) {
+		if (v->log_len || v->log_overflow || v->flushed_unlogged)
+			v->unlogged_txn = nr;
+		v->log_len = 0;
+		v->log_overflow = v->flushed_unlogged = false;
+		v->frozen_seq = v->change_seq;
+	}
+}
+
+void vol_durable_marks(struct pool *p)
+{
+	for (struct vol *v = p->vols; v; v = v->next)
+		if (v->synced_seq < v->frozen_seq)
+			v->synced_seq = v->frozen_seq;
+}
+
+void vol_free(struct vol *v)
+{
+	delta_free_all(v);
+	free(v->log);
+	free(v);
+}
+
+void vol_link(struct pool *p, struct vol *v)
+{
+	struct vol **pp = &p->vols;
+
+	while (*pp && (*pp)->id < v->id)
+		pp = &(*pp)->next;
+	v->next = *pp;
+	*pp = v;
+}
+
+void vol_changed_locked(struct vol *v)
+{
+	v->change_seq++;
+	txn_mark_dirty_locked(v->p);
+}

@@ -1,0 +1,25 @@
+/* vol_record: a volume in the root tree, key (volume id, 1, 0). Little-endian, fixed offsets:
+ *
+ *    0  u8 version (1), u8 type, u8 compression, u8 copies, u8 flags (1 destroying), u8 level of the root, 2 zero
+ *    8  u8 uuid[16]     24  char name[64]     88  node_ptr root (24)    112  u64 size_bytes   120  u64 created_ns
+ *  128  u64 next_object   136  u64 used_blocks   144  u64 logical_blocks   152  u64 reserved_blocks  160  u32 owner uid
+ *  164  zero to 256
+ */
+#ifndef TARN_POOL_VOL_RECORD_H
+#define TARN_POOL_VOL_RECORD_H
+#include "pool/vol_types.h"
+#define VOL_RECORD_BYTES 256
+void vol_record_encode(const struct vol *v, uint8_t *ret_rec);
+/* Allocates a volume from an item of the root tree. ERR_FORMAT, ERR_VERSION, -ENOMEM. */
+int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **ret_v);
+void vol_record_to_text(FILE *f, const struct btree_item *it);
+/* Lock held, at the freeze of nr / when a commit is durable: what fsync needs to know. */
+void vol_freeze_marks(struct pool *p, uint64_t nr);
+void vol_durable_marks(struct pool *p);
+void vol_free(struct vol *v);
+/* Insert by id. */
+void vol_link(struct pool *p, struct vol *v);
+/* Background: give back the space of destroyed volumes. */
+void vol_reaper(void *pool);
+void vol_changed_locked(struct vol *v);
+#endif

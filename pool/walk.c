@@ -1,0 +1,161 @@
+#include "pool/walk.h"
+#include <string.h>
+#include "pool/btree_page.h"
+#include "pool/sb.h"
+#include "pool/txn.h"
+#include "pool/vol_record.h"
+
+struct walk {
+	struct pool *p;
+	struct btree bt;
+	struct btree_cursor cur;
+	const struct walk_ops *ops;
+	void *arg;
+	uint64_t birth_min;
+	uint8_t *leaf;            /* copy of the leaf of this step */
+	struct btree_path path;
+};
+
+static int next_path(struct pool *p, void *arg)
+{
+	struct walk *w = arg;
+	struct node *n;
+	int rc = btree_walk(&w->bt, &w->cur, w->birth_min, &w->path);
+
+	if (rc)
+		return rc;
+	n = node_cache_find(p->cache, w->path.ptr[w->path.count - 1].addr);
+	if (w->path.level[w->path.count - 1] == 0)
+		memcpy(w->leaf, n->buf, NODE_SIZE);
+	return 0;
+}
+
+/* The subtree below a bad node cannot be seen: move the cursor behind it is not possible without its parent's
+ * next key, so the walk of this tree ends there and says so. */
+static int walk_bad(struct walk *w, int rc)
+{
+	int rc2 = w->ops->bad ? w->ops->bad(w->arg, w->bt.tree_id, &w->bt.need, w->bt.need_level, rc) : rc;
+
+	return rc2 ? rc2 : -ENOENT;
+}
+
+static int walk_step(struct walk *w)
+{
+	unsigned last;
+	int rc = txn_step(w->p, &w->bt, next_path, w);
+
+	if (rc == -ENOENT || rc == -ENOMEM || rc == ERR_FAULTED)
+		return rc;
+	if (rc)
+		return walk_bad(w, rc);
+	last = w->path.count - 1;
+	for (unsigned i = 0; i <= last && !rc; i++)
+		if (w->path.is_new[i] && w->path.ptr[i].birth >= w->birth_min)
+			rc = w->ops->node(w->arg, w->bt.tree_id, &w->path.ptr[i], w->path.level[i]);
+	if (rc || w->path.level[last] || !w->ops->item)
+		return rc;
+	for (unsigned i = 0; i < page_count(w->leaf) && !rc; i++) {
+		struct btree_item it;
+
+		page_item(w->leaf, i, &it);
+		rc = w->ops->item(w->arg, w->bt.tree_id, &it);
+	}
+	return rc;
+}
+
+int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t level, uint64_t birth_min,
+	      const struct walk_ops *ops, void *arg)
+{
+	struct walk *w;
+	int rc = 0;
+
+	if (!root.addr.v)
+		return 0;
+	w = calloc(1, sizeof *w);
+	if (w)
+		w->leaf = malloc(NODE_SIZE);
+	if (!w || !w->leaf) {
+		free(w);
+		return -ENOMEM;
+	}
+	w->p = p;
+	w->ops = ops;
+	w->arg = arg;
+	w->birth_min = birth_min;
+	btree_init(&w->bt, &txn_btree_ops, p, p->cache, p->uuid, tree_id, root, level);
+	while (!rc)
+		rc = walk_step(w);
+	free(w->leaf);
+	free(w);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* ---- all trees ---- */
+
+struct vol_root { uint64_t id; struct node_ptr root; uint8_t level; };
+struct roots {
+	struct vol_root *r; size_t count, cap;
+	struct pool *p;
+	const struct walk_ops *ops;
+	void *arg;
+};
+
+static int roots_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level)
+{
+	(void)arg, (void)tree_id, (void)ptr, (void)level;
+	return 0;
+}
+
+static int roots_item(void *arg, uint64_t tree_id, const struct btree_item *it)
+{
+	struct roots *rs = arg;
+	struct vol *v;
+	int rc = vol_record_decode(rs->p, it, &v);
+
+	(void)tree_id;
+	if (rc)
+		return rc == -ENOMEM ? rc : 0;   /* reported by whoever looks at the items */
+	if (rs->count == rs->cap) {
+		size_t cap = rs->cap ? rs->cap * 2 : 64;
+		struct vol_root *r = realloc(rs->r, cap * sizeof *r);
+
+		if (!r) {
+			vol_free(v);
+			return -ENOMEM;
+		}
+		rs->r = r;
+		rs->cap = cap;
+	}
+	rs->r[rs->count++] = (struct vol_root){ v->id, v->tree.root, v->tree.level };
+	vol_free(v);
+	return 0;
+}
+
+static int roots_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc)
+{
+	(void)arg, (void)tree_id, (void)ptr, (void)level, (void)rc;
+	return 0;
+}
+
+int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min, const struct walk_ops *ops, void *arg)
+{
+	const struct sb_root_disk *r[3] = { &sb->map, &sb->space, &sb->root };
+	const struct walk_ops root_ops = { roots_node, roots_item, roots_bad };
+	struct roots rs = { .p = p };
+	struct node_ptr ptr;
+	int rc = 0;
+
+	for (unsigned i = 0; i < 3 && !rc; i++) {
+		node_ptr_from_disk(&r[i]->ptr, &ptr);
+		rc = walk_tree(p, TREE_MAP + i, ptr, r[i]->level, birth_min, ops, arg);
+	}
+	if (!rc) {
+		node_ptr_from_disk(&sb->root.ptr, &ptr);
+		rc = walk_tree(p, TREE_ROOT, ptr, sb->root.level, 0, &root_ops, &rs);
+	}
+	for (size_t i = 0; i < rs.count && !rc; i++)
+		if (rs.r[i].root.birth >= birth_min)
+			rc = walk_tree(p, rs.r[i].id, rs.r[i].root, rs.r[i].level, birth_min, ops, arg);
+	free(rs.r);
+	return rc;
+}

@@ -1,0 +1,23 @@
+/* walk: visit every node and extent of the newest committed state, optionally only what was born since a transaction.
+ *
+ * Used by check and resync. Reads through the node cache (verified, repaired). While walking it holds a reader, so what it
+ * meets stays readable. Yields; callbacks run without the lock.
+ */
+#ifndef TARN_POOL_WALK_H
+#define TARN_POOL_WALK_H
+#include "pool/extent.h"
+#include "pool/pool_types.h"
+
+struct walk_ops {
+	/* A node (level 0 = leaf). */
+	int (*node)(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level);
+	/* A leaf item of a tree. May be NULL. */
+	int (*item)(void *arg, uint64_t tree_id, const struct btree_item *it);
+	/* A node that cannot be read: return 0 to go on behind it. */
+	int (*bad)(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc);
+};
+/* All trees of superblock sb (kept alive by the caller holding a reader): map, space, root, volumes. */
+int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min, const struct walk_ops *ops, void *arg);
+int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t level, uint64_t birth_min,
+	      const struct walk_ops *ops, void *arg);
+#endif
