@@ -312,27 +312,40 @@ static int step_start(struct vol *v, uint64_t object, uint64_t lblk, uint64_t en
 	return 0;
 }
 
+/* Which part of the range this step does, and what it meets there; all nodes for it cached. */
+static int plan_step(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
+		     struct plan *pl, uint64_t *ret_from)
+{
+	int rc = 0;
+
+	*ret_from = lblk;
+	if (!new_x && n > EXTENT_BLOCKS_MAX)
+		rc = step_start(v, object, lblk, lblk + n, ret_from);
+	if (!rc)
+		rc = plan_make(v, object, *ret_from, lblk + n, pl);
+	return rc ? rc : plan_prepare(v, object, pl, new_x);
+}
+
+int extent_replace_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, uint64_t *ret_left)
+{
+	struct plan pl;
+	uint64_t from;
+	int rc = plan_step(v, object, lblk, n, NULL, &pl, &from);
+
+	*ret_left = from - lblk;
+	return rc;
+}
+
 int extent_replace(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
 		   uint64_t *ret_left)
 {
-	uint64_t end = lblk + n, from = lblk;
 	struct plan pl;
-	int rc;
+	uint64_t from;
+	int rc = plan_step(v, object, lblk, n, new_x, &pl, &from);
 
-	if (ret_left)
-		*ret_left = 0;
-	if (!new_x && n > EXTENT_BLOCKS_MAX) {
-		rc = step_start(v, object, lblk, end, &from);
-		if (rc)
-			return rc;
-	}
-	rc = plan_make(v, object, from, end, &pl);
 	if (rc)
 		return rc;
-	rc = plan_prepare(v, object, &pl, new_x);
-	if (rc)
-		return rc;
-	rc = plan_apply(v, object, &pl, from, end, new_x);
+	rc = plan_apply(v, object, &pl, from, lblk + n, new_x);
 	if (rc) {
 		pool_fault_locked(v->p, rc, "change an extent: metadata reserve exhausted");
 		return ERR_FAULTED;

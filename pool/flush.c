@@ -54,7 +54,7 @@ static struct dseg *next_seg(struct vol *v)
 			if (!s)
 				return NULL;
 		}
-		if (s->present && !(v->flushing_blocks && delta_seg(&v->flushing, s->object, s->win)))
+		if (s->present && !delta_seg(&v->flushing, s->object, s->win)) /* also when emptied by a punch */
 			return s;
 		if (wrapped && (s->object > v->flush_cursor.object ||
 				(s->object == v->flush_cursor.object && s->win >= v->flush_cursor.offset)))

@@ -190,11 +190,16 @@ int ilog_replay(struct pool *p, uint64_t *ret_groups, struct err *e)
 	if (c.pos >= p->chunk_blocks)
 		return err_set(e, ERR_FORMAT, "log position %u is behind the log", c.pos);
 	for (;;) {
+		/* A commit may come in between (resync, memory): it takes what was applied so far and has to
+		 * name the rest, so that the next import replays it. Applying a group twice does no harm. */
+		lock_take(&p->lock);
+		p->log_pos = p->log_tail = p->log_frozen = c.pos;
+		p->log_seq = c.seq;
+		lock_drop(&p->lock);
 		rc = next_group(p, &c, &buf);
 		if (rc || !buf)
 			break;
-		if (le64_get(((struct ilog_group_disk *)buf)->txn) > le64_get(p->sb->txn))
-			rc = apply_group(p, buf, e);
+		rc = apply_group(p, buf, e);
 		free(buf);
 		if (rc)
 			break;

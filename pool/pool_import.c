@@ -25,21 +25,38 @@ struct import {
 	const struct pool_options *o;
 };
 
+/* A device that cannot say what it is (dead, or all its superblocks rotten) counts as missing; the quorum decides whether
+ * the others may go on without it. The devices that can are moved to the front. */
 static int read_all(struct import *im, struct err *e)
 {
-	for (unsigned i = 0; i < im->n; i++) {
-		struct sb_disk *sb = &im->sbs[i];
-		int rc = sb_read_newest(im->devs[i], sb, e);
+	struct err first = { 0 };
+	unsigned n = 0;
 
-		if (rc)
-			return rc;
+	for (unsigned i = 0; i < im->n; i++) {
+		struct sb_disk *sb = &im->sbs[n];
+		struct dev_backend *b = im->devs[i];
+		int rc = sb_read_newest(b, sb, e);
+
+		if (rc) {
+			if (!first.code)
+				first = *e;
+			event_emit(im->p, "device-unreadable", "%s", e->text);
+			continue;
+		}
 		if (memcmp(sb->pool_uuid, im->sbs[0].pool_uuid, 16))
 			return err_set(e, ERR_POOL_ID, "%s belongs to pool %s, %s to pool %s; import one pool at a time",
-				       im->devs[0]->path, im->sbs[0].pool_name, im->devs[i]->path, sb->pool_name);
+				       im->devs[0]->path, im->sbs[0].pool_name, b->path, sb->pool_name);
 		if (!im->newest || le64_get(sb->seq) > le64_get(im->newest->seq))
 			im->newest = sb;
+		im->devs[i] = im->devs[n];
+		im->devs[n++] = b;
 	}
-	return im->n ? 0 : err_set(e, ERR_NO_QUORUM, "no devices given");
+	im->n = n;
+	if (!n && first.code)
+		*e = first;
+	else
+		e->code = 0;
+	return n ? 0 : first.code ? first.code : err_set(e, ERR_NO_QUORUM, "no devices given");
 }
 
 static int add_devs(struct import *im, struct err *e)

@@ -19,26 +19,30 @@ struct punch {
 	bool hole_done;
 };
 
+/* fn comes first in the last step, when nothing can stop the rest any more: if it fails the step did nothing. */
 static int punch_step(struct vol *v, void *arg)
 {
 	struct punch *pu = arg;
-	uint64_t left;
-	int rc;
+	uint64_t n = pu->end - pu->lblk, left;
+	le64 blocks;
+	int rc = 0;
 
-	if (!pu->hole_done) {
-		le64 blocks;
-
-		rc = extent_replace(v, pu->object, pu->lblk, pu->end - pu->lblk, NULL, &left);
-		if (rc)
-			return rc;
-		delta_drop(v, pu->object, pu->lblk + left, pu->end);
-		blocks = le64_of(pu->end - pu->lblk - left);
-		ilog_record(v, ILOG_TRIM, (struct key){ pu->object, 0, pu->lblk + left }, &blocks, 8);
-		vol_changed_locked(v);
-		pu->end = pu->lblk + left;
-		pu->hole_done = !left;
-	}
-	return pu->hole_done && pu->fn ? pu->fn(v, pu->arg) : 0;
+	if (pu->hole_done)
+		return pu->fn ? pu->fn(v, pu->arg) : 0;
+	rc = extent_replace_prepare(v, pu->object, pu->lblk, n, &left);
+	if (!rc && !left && pu->fn)
+		rc = pu->fn(v, pu->arg);
+	if (!rc)
+		rc = extent_replace(v, pu->object, pu->lblk, n, NULL, &left);
+	if (rc)
+		return rc;
+	delta_drop(v, pu->object, pu->lblk + left, pu->end);
+	blocks = le64_of(n - left);
+	ilog_record(v, ILOG_TRIM, (struct key){ pu->object, 0, pu->lblk + left }, &blocks, 8);
+	vol_changed_locked(v);
+	pu->end = pu->lblk + left;
+	pu->hole_done = !left;
+	return 0;
 }
 
 static int punch_blocks(struct vol *v, struct punch *pu)

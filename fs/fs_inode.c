@@ -1,0 +1,237 @@
+/* Attributes: getattr, setattr with truncate, readlink. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include "fs/fs_file.h"
+
+struct getattr {
+	struct fs *fs;
+	uint64_t ino;
+	struct fs_attr attr;
+};
+
+static int getattr_fn(struct vol *v, void *arg)
+{
+	struct getattr *g = arg;
+	struct fs_tx_inode *i;
+	struct fs_tx t;
+	int r;
+
+	(void)v;
+	fs_tx_init(&t, g->fs);
+	r = fs_tx_inode(&t, g->ino, &i);
+	if (!r)
+		g->attr = i->a;
+	return r;
+}
+
+int fs_getattr(struct fs *fs, uint64_t ino, struct fs_attr *ret_a)
+{
+	struct getattr g = { .fs = fs, .ino = ino };
+	struct fs_node *n;
+	bool found;
+	int r;
+
+	lock_take(&fs->lock);
+	n = fs_node_find(fs, ino);
+	found = n && n->attr_valid;
+	if (found)
+		*ret_a = n->attr;
+	lock_drop(&fs->lock);
+	if (found)
+		return 0;
+	r = vol_query(fs->vol, getattr_fn, &g);
+	if (!r)
+		*ret_a = g.attr;
+	return r;
+}
+
+int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors)
+{
+	uint64_t bytes = 0;
+	int r = 0;
+
+	if (S_ISREG(a->mode) && !(a->flags & FS_INODE_INLINE))
+		r = vol_object_bytes(fs->vol, a->ino, &bytes);
+	else if (a->flags & FS_INODE_INLINE)
+		bytes = a->size < FS_INLINE_MAX ? a->size : FS_INLINE_MAX;
+	if (!r)
+		*ret_sectors = (bytes + 511) / 512;
+	return r;
+}
+
+void fs_kill_priv(struct fs_attr *a)
+{
+	if (!S_ISREG(a->mode))
+		return;
+	a->mode &= ~(uint32_t)S_ISUID;
+	if (a->mode & S_IXGRP)
+		a->mode &= ~(uint32_t)S_ISGID;
+}
+
+struct setattr {
+	struct fs *fs;
+	uint64_t ino;
+	const struct fs_setattr *sa;
+	bool in_punch;                /* run by vol_punch, which frees what lies behind size */
+	uint8_t buf[FS_INLINE_MAX];
+	struct fs_attr attr;
+};
+
+/* Shorten the inline item. */
+static int truncate_inline(struct setattr *s, struct fs_tx *t, uint64_t size)
+{
+	struct key k = fs_key(s->ino, FS_KEY_INLINE, 0);
+	uint16_t len;
+	int r = fs_inline_get(t, s->ino, s->buf, &len);
+
+	if (r || len <= size)
+		return r;
+	if (size)
+		fs_tx_put(t, k, s->buf, (uint16_t)size);
+	else
+		fs_tx_del(t, k);
+	return 0;
+}
+
+static int set_size(struct setattr *s, struct fs_tx *t, struct fs_tx_inode *i)
+{
+	uint64_t size = s->sa->size;
+	int r = 0;
+
+	if (S_ISDIR(i->a.mode))
+		return -EISDIR;
+	if (!S_ISREG(i->a.mode))
+		return -EINVAL;
+	if (i->a.flags & FS_INODE_INLINE)
+		r = truncate_inline(s, t, size);
+	else if (size < i->a.size && !s->in_punch)
+		r = -EAGAIN;
+	if (r)
+		return r;
+	i->a.size = size;
+	i->a.mtime = i->a.ctime = t->now;
+	return 0;
+}
+
+static void set_owner_and_mode(const struct fs_setattr *sa, struct fs_attr *a)
+{
+	if (sa->set & (FS_SET_UID | FS_SET_GID)) {
+		fs_kill_priv(a);
+		if (sa->set & FS_SET_UID)
+			a->uid = sa->uid;
+		if (sa->set & FS_SET_GID)
+			a->gid = sa->gid;
+	}
+	if (sa->set & FS_SET_KILL_PRIV)
+		fs_kill_priv(a);
+	if (sa->set & FS_SET_MODE)
+		a->mode = (a->mode & S_IFMT) | (sa->mode & 07777);
+}
+
+static void set_times(const struct fs_setattr *sa, const struct timespec *now, struct fs_attr *a)
+{
+	if (sa->set & (FS_SET_ATIME | FS_SET_ATIME_NOW))
+		a->atime = sa->set & FS_SET_ATIME_NOW ? *now : sa->atime;
+	if (sa->set & (FS_SET_MTIME | FS_SET_MTIME_NOW))
+		a->mtime = sa->set & FS_SET_MTIME_NOW ? *now : sa->mtime;
+	a->ctime = sa->set & FS_SET_CTIME ? sa->ctime : *now;
+}
+
+static int setattr_fn(struct vol *v, void *arg)
+{
+	struct setattr *s = arg;
+	struct fs_tx_inode *i;
+	struct fs_tx t;
+	int r;
+
+	(void)v;
+	fs_tx_init(&t, s->fs);
+	r = fs_tx_inode(&t, s->ino, &i);
+	if (r)
+		return r;
+	if (s->sa->set & FS_SET_SIZE) {
+		r = set_size(s, &t, i);
+		if (r)
+			return r;
+	}
+	set_owner_and_mode(s->sa, &i->a);
+	set_times(s->sa, &t.now, &i->a);
+	i->dirty = true;
+	r = fs_tx_commit(&t);
+	if (!r)
+		s->attr = i->a;
+	return r;
+}
+
+static bool size_shrinks(const struct fs_attr *a, const struct fs_setattr *sa)
+{
+	return sa->set & FS_SET_SIZE && S_ISREG(a->mode) && !(a->flags & FS_INODE_INLINE) &&
+	       sa->size < a->size;
+}
+
+int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_setattr *sa, struct fs_attr *ret_a)
+{
+	struct setattr s = { .fs = fs, .ino = ino, .sa = sa };
+	struct fs_attr a;
+	int r;
+
+	if (fs->o.read_only)
+		return -EROFS;
+	if (sa->set & FS_SET_SIZE && sa->size > (uint64_t)VOL_OBJECT_BYTES_MAX)
+		return -EFBIG;
+	do {
+		r = sa->set & FS_SET_SIZE ? fs_getattr(fs, ino, &a) : 0;
+		if (r)
+			return r;
+		s.in_punch = sa->set & FS_SET_SIZE && size_shrinks(&a, sa);
+		if (s.in_punch)
+			r = vol_punch(fs->vol, ino, sa->size, UINT64_MAX - sa->size, setattr_fn,
+				      &s);
+		else
+			r = vol_change(fs->vol, sa->set & FS_SET_SIZE, setattr_fn, &s);
+	} while (r == -EAGAIN); /* it became larger, or left its inode, since we looked */
+	if (!r)
+		*ret_a = s.attr;
+	return r;
+}
+
+struct readlink {
+	struct fs *fs;
+	uint64_t ino;
+	char *buf;
+};
+
+static int readlink_fn(struct vol *v, void *arg)
+{
+	struct readlink *l = arg;
+	struct fs_tx_inode *i;
+	struct btree_item it;
+	struct fs_tx t;
+	uint64_t off;
+	int r;
+
+	fs_tx_init(&t, l->fs);
+	r = fs_tx_inode(&t, l->ino, &i);
+	if (r)
+		return r;
+	if (!S_ISLNK(i->a.mode))
+		return -EINVAL;
+	for (off = 0; off < i->a.size; off += it.len) {
+		r = vol_get(v, fs_key(l->ino, FS_KEY_INLINE, off), &it);
+		if (r)
+			return r == -ENOENT ? ERR_FORMAT : r;
+		if (!it.len || it.len > i->a.size - off)
+			return ERR_FORMAT;
+		memcpy(l->buf + off, it.value, it.len);
+	}
+	l->buf[off] = 0;
+	return 0;
+}
+
+int fs_readlink(struct fs *fs, uint64_t ino, char *buf)
+{
+	struct readlink l = { .fs = fs, .ino = ino, .buf = buf };
+
+	return vol_query(fs->vol, readlink_fn, &l);
+}

@@ -1,0 +1,131 @@
+/* fuse_serve: what the parts of a session share: the session, its workers, a request, a transport.
+ *
+ *   transport (fuse_dev.c)  --bytes-->  fuse_request.c  --libfuse decodes-->  fuse_ops.c | images.c
+ *        ^                                                                         |
+ *        +--------- reply(rq, iov)  <--- fuse_request.c <--- libfuse encodes ------+
+ *
+ * One worker per reactor; everything of a worker belongs to its thread. A request is read, run
+ * (as a coroutine that may yield) and answered on the same worker.
+ */
+#ifndef TARN_FS_FUSE_SERVE_H
+#define TARN_FS_FUSE_SERVE_H
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <stdatomic.h>
+#include <sys/uio.h>
+#include "base/co.h"
+#include "base/lock.h"
+#include "fs/fuse_session.h"
+
+#define SERVE_WRITE_MAX (1u << 20)     /* payload of one request */
+#define SERVE_IN_BYTES 80u             /* fuse_in_header + fuse_write_in */
+#define SERVE_RQ_BYTES (4096u + SERVE_WRITE_MAX + 4096u)
+#define SERVE_ACTIVE_MAX 1024u         /* requests of one worker being served at a time */
+#define SERVE_HASH 256u
+
+struct serve_worker;
+struct fs;
+struct images;
+
+/* One request. Its memory is one mapping, touched only as far as used:
+ *   map ... | in header, op header | payload, page-aligned: input of WRITE, output of others
+ */
+struct fuse_rq {
+	struct serve_worker *w;
+	uint8_t *map;
+	struct fuse_in_header *in;
+	uint8_t *payload;              /* SERVE_WRITE_MAX + 4096 bytes */
+	size_t len;                    /* bytes from `in` on */
+	struct fuse_rq *next;          /* in the worker's hash of active ones or free list */
+};
+
+struct serve_transport_ops {
+	const char *name;
+	/* Begin to fetch requests for w and hand each to serve_request(). In a coroutine of w's
+	 * reactor. */
+	int (*start)(struct serve_worker *w);
+	/* No serve_request() after it returned. Same thread. */
+	void (*stop)(struct serve_worker *w);
+	/* Send what libfuse encoded: iov[0] is the fuse_out_header. Bytes or a negative errno. */
+	ssize_t (*reply)(struct serve_worker *w, struct fuse_rq *rq, const struct iovec *iov,
+			 int n);
+	/* Fewer than SERVE_ACTIVE_MAX again. */
+	void (*resume)(struct serve_worker *w);
+};
+extern const struct serve_transport_ops serve_dev_ops;
+
+struct serve_worker {
+	struct serve *s;
+	struct reactor *reactor;
+	unsigned index;
+	int fd;                        /* a clone of the device, only read and written here */
+	struct reactor_poll *poll;
+	bool paused;                   /* transport waits for resume() */
+	unsigned active;
+	struct fuse_rq *hash[SERVE_HASH]; /* active requests by unique */
+	struct fuse_rq *free;
+	unsigned free_count;
+	_Atomic uint64_t requests_total, requests_active;
+};
+
+struct serve {
+	struct fuse_session *se;
+	const struct serve_transport_ops *transport;
+	char *source, *mountpoint;
+	serve_ended_fn *ended;
+	void *arg;
+	bool read_only, no_writeback;
+	uid_t mounter_uid;
+	struct fs *fs;                 /* a tree, or: */
+	struct images *images;
+	struct vol *vol;               /* of the tree */
+	_Atomic bool running;          /* INIT was answered */
+	_Atomic bool ending;
+	/* guarded by lock */
+	struct lock lock;
+	struct waitq wait;             /* start, end and idle: few waiters, all woken */
+	enum serve_end why;
+	int code;
+	bool go;                       /* start decided: workers may serve, or give up */
+	unsigned workers_started, workers_left;
+	int start_error;
+	uint32_t init_flags;           /* of the kernel's INIT request */
+	uint32_t init_flags2;
+	bool writeback, kill_priv_v2;  /* agreed on */
+	unsigned worker_count;
+	struct serve_worker worker[];
+};
+
+/* ---- fuse_request.c ---- */
+/* A request with room for the transport to fill in; NULL: out of memory. */
+struct fuse_rq *serve_rq_get(struct serve_worker *w);
+void serve_rq_put(struct fuse_rq *rq);
+void serve_rq_free_all(struct serve_worker *w);
+/* rq->len bytes were filled in: run it as a coroutine. From an event callback of the worker's
+ * reactor. */
+void serve_request(struct fuse_rq *rq);
+/* The request whose handler was just entered; ask before the first yield. */
+struct fuse_rq *serve_rq_current(void);
+extern const struct fuse_custom_io serve_custom_io;
+/* Tell the kernel to forget the attributes of ino. Any thread. */
+void serve_inval_attr(struct serve *s, uint64_t ino);
+
+/* ---- fuse_session.c ---- */
+/* First call wins; any thread. */
+void serve_end(struct serve *s, enum serve_end why, int code);
+
+/* ---- fuse_ops.c, fuse_readdir.c, images.c ---- */
+extern const struct fuse_lowlevel_ops serve_tree_ops;
+void serve_tree_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			struct fuse_file_info *fi);
+void serve_tree_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			    struct fuse_file_info *fi);
+extern const struct fuse_lowlevel_ops serve_images_ops;
+int images_create(struct pool *p, struct serve *s, struct images **ret_i);
+/* Close what is still open. Yields. */
+void images_stop(struct images *i);
+void images_destroy(struct images *i);
+uint64_t images_open_count(struct images *i);
+
+#endif
