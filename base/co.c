@@ -8,9 +8,15 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
-#include <valgrind/valgrind.h>
 #include "base/co_impl.h"
 #include "base/reactor.h"
+
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define VALGRIND_STACK_REGISTER(start, end) ((void)(start), (void)(end), 0u)
+#define VALGRIND_STACK_DEREGISTER(id) ((void)(id))
+#endif
 
 #if defined(__has_feature) && !defined(__SANITIZE_ADDRESS__)
 #if __has_feature(address_sanitizer) /* clang's way of saying it */

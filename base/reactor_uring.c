@@ -163,7 +163,7 @@ static bool io_push(struct uring *u, struct reactor_io *io)
 					(off_t)io->off, (off_t)io->len);
 		break;
 	default:
-		assert(!"known op");
+		abort(); /* no such op */
 	}
 	sqe->user_data = tag(io, KIND_IO);
 	return true;
