@@ -341,7 +341,7 @@ int pool_check(struct pool *p, bool deep, FILE *out, pool_progress_fn *progress,
 		c->progress_arg = arg;
 		c->r = r;
 		lock_take(&p->lock);
-		t = txn_read_begin_locked(p);
+		t = txn_read_begin_committed_locked(p);
 		memcpy(sb, p->sb, sizeof *sb);
 		lock_drop(&p->lock);
 		rc = walk_all(p, sb, 0, &ops, c);

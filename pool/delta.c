@@ -136,11 +136,10 @@ uint32_t delta_find(struct vol *v, uint64_t object, uint64_t lblk)
 		if (s && s->present & 1u << i)
 			return s->buf[i];
 	}
-	if (v->flushing_blocks) {
-		s = delta_seg(&v->flushing, object, win);
-		if (s && s->present & 1u << i)
-			return s->buf[i];
-	}
+	if (v->flushing_blocks)
+		for (s = delta_seg(&v->flushing, object, win); s; s = s->older)
+			if (s->present & 1u << i)
+				return s->buf[i];
 	return DBUF_NONE;
 }
 
@@ -149,9 +148,11 @@ static bool tree_next(struct dtree *t, uint64_t object, uint64_t lblk, uint64_t 
 	struct dseg *s = delta_seg_ge(t, object, lblk / SEG_BLOCKS);
 
 	for (; s && s->object == object && s->win * SEG_BLOCKS < end; s = RB_NEXT(dtree, t, s)) {
-		uint32_t mask = s->present;
+		uint32_t mask = 0;
 		uint64_t at;
 
+		for (struct dseg *c = s; c; c = c->older)
+			mask |= c->present;
 		if (s->win == lblk / SEG_BLOCKS)
 			mask &= ~0u << (lblk % SEG_BLOCKS);
 		if (!mask)
@@ -190,6 +191,8 @@ int delta_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n)
 		s->object = object;
 		s->win = w;
 		s->present = s->unlogged = 0;
+		s->older = NULL;
+		s->entered = false;
 		RB_INSERT(dtree, &v->active, s);
 	}
 	return 0;
@@ -242,7 +245,8 @@ static void drop_in_tree(struct vol *v, struct dtree *t, bool active, uint64_t o
 
 	for (; s && s->object == object && s->win * SEG_BLOCKS < end; s = next) {
 		next = RB_NEXT(dtree, t, s);
-		drop_in_seg(v, s, active, lblk, end);
+		for (struct dseg *c = s; c; c = c->older)
+			drop_in_seg(v, c, active, lblk, end);
 		if (active && !s->present) {
 			RB_REMOVE(dtree, t, s);
 			free(s);
@@ -256,6 +260,41 @@ void delta_drop(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end)
 	drop_in_tree(v, &v->flushing, false, object, lblk, end);
 }
 
+void delta_flush_begin(struct vol *v, struct dseg *s)
+{
+	struct dseg *head;
+
+	RB_REMOVE(dtree, &v->active, s);
+	head = delta_seg(&v->flushing, s->object, s->win);
+	if (head)
+		RB_REMOVE(dtree, &v->flushing, head);
+	s->older = head;
+	RB_INSERT(dtree, &v->flushing, s);
+}
+
+void delta_flush_end(struct vol *v, struct dseg *s)
+{
+	struct dseg *head = delta_seg(&v->flushing, s->object, s->win), **pp = &head->older;
+
+	if (head == s) {
+		RB_REMOVE(dtree, &v->flushing, s);
+		if (s->older)
+			RB_INSERT(dtree, &v->flushing, s->older);
+	} else {
+		while (*pp != s)
+			pp = &(*pp)->older;
+		*pp = s->older;
+	}
+	free(s);
+}
+
+bool delta_flush_blocked(struct vol *v, const struct dseg *s)
+{
+	struct dseg *head = delta_seg(&v->flushing, s->object, s->win);
+
+	return head && !head->entered;
+}
+
 void delta_free_all(struct vol *v)
 {
 	struct dseg *s, *next;
@@ -266,6 +305,9 @@ void delta_free_all(struct vol *v)
 	}
 	RB_FOREACH_SAFE(s, dtree, &v->flushing, next) {
 		RB_REMOVE(dtree, &v->flushing, s);
-		free(s);
+		for (struct dseg *older; s; s = older) {
+			older = s->older;
+			free(s);
+		}
 	}
 }

@@ -35,6 +35,11 @@ int delta_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n);
 void delta_put(struct vol *v, uint64_t object, uint64_t lblk, uint32_t buf);
 /* Forget dirty blocks in [lblk, end) and give their admission back. */
 void delta_drop(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end);
+/* Move a segment from active to the head of its window's chain in flushing / take it out and free it. */
+void delta_flush_begin(struct vol *v, struct dseg *s);
+void delta_flush_end(struct vol *v, struct dseg *s);
+/* An older segment of the window is not in the tree yet: flushing this one now could be overtaken by it. */
+bool delta_flush_blocked(struct vol *v, const struct dseg *s);
 void delta_free_all(struct vol *v);
 struct dseg *delta_seg(struct dtree *t, uint64_t object, uint64_t win);
 /* First segment at or after (object, win). */

@@ -119,7 +119,7 @@ static int dump_tree(struct pool *p, const char *name, FILE *f, struct err *e)
 	}
 	lock_take(&p->lock);
 	rc = find_tree(p, name, &id, &root, &level);
-	t = txn_read_begin_locked(p);
+	t = txn_read_begin_committed_locked(p);
 	lock_drop(&p->lock);
 	if (!rc)
 		rc = walk_tree(p, id, root, level, 0, &ops, f);

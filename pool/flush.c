@@ -54,7 +54,7 @@ static struct dseg *next_seg(struct vol *v)
 			if (!s)
 				return NULL;
 		}
-		if (s->present && !delta_seg(&v->flushing, s->object, s->win)) /* also when emptied by a punch */
+		if (s->present && !delta_flush_blocked(v, s))
 			return s;
 		if (wrapped && (s->object > v->flush_cursor.object ||
 				(s->object == v->flush_cursor.object && s->win >= v->flush_cursor.offset)))
@@ -72,13 +72,12 @@ static void collect(struct job *j)
 		unsigned n = (unsigned)__builtin_popcount(s->present);
 
 		v->flush_cursor = (struct key){ s->object, 0, s->win + 1 };
-		RB_REMOVE(dtree, &v->active, s);
 		if (s->unlogged) {
 			v->unlogged_blocks -= (unsigned)__builtin_popcount(s->unlogged);
 			s->unlogged = 0;
 			v->flushed_unlogged = true;
 		}
-		RB_INSERT(dtree, &v->flushing, s);
+		delta_flush_begin(v, s);
 		v->active_blocks -= n;
 		v->flushing_blocks += n;
 		for (unsigned i = 0; i < SEG_BLOCKS; i++)
@@ -184,16 +183,15 @@ static int build_seg(struct job *j, const struct dseg *s, uint32_t present, stru
 /* ---- place and enter ---- */
 
 /* Which of the piece's blocks are still wanted: a punch may have dropped some meanwhile. */
-static uint32_t piece_present(struct vol *v, uint64_t object, const struct piece *pc)
+static uint32_t piece_present(const struct dseg *s, const struct piece *pc)
 {
-	struct dseg *s = delta_seg(&v->flushing, object, pc->x.lblk / SEG_BLOCKS);
 	unsigned first = pc->x.lblk % SEG_BLOCKS;
 	uint32_t want = pc->x.blocks == 32 ? ~0u : ((1u << pc->x.blocks) - 1);
 
 	return (s->present >> first) & want;
 }
 
-struct enter { struct job *j; struct piece *pc; uint64_t object; struct chunk *need; uint64_t need_id; };
+struct enter { struct job *j; struct piece *pc; struct dseg *seg; uint64_t object; struct chunk *need; uint64_t need_id; };
 
 /* Split a raw (or de-compressed again) piece after its first n blocks. */
 static int piece_split(struct piece *pc, unsigned n)
@@ -230,7 +228,7 @@ static int enter_step(struct pool *p, void *arg)
 	struct enter *en = arg;
 	struct piece *pc = en->pc;
 	struct vol *v = en->j->v;
-	uint32_t present = piece_present(v, en->object, pc), got, all;
+	uint32_t present = piece_present(en->seg, pc), got, all;
 	int rc;
 
 	all = pc->x.blocks == 32 ? ~0u : ((1u << pc->x.blocks) - 1);
@@ -282,9 +280,9 @@ give_back:
 	return rc;
 }
 
-static int enter_piece(struct job *j, uint64_t object, struct piece *pc)
+static int enter_piece(struct job *j, struct dseg *seg, struct piece *pc)
 {
-	struct enter en = { .j = j, .pc = pc, .object = object };
+	struct enter en = { .j = j, .pc = pc, .seg = seg, .object = seg->object };
 
 	for (;;) {
 		int rc = txn_step(j->p, &j->v->tree, enter_step, &en);
@@ -383,8 +381,7 @@ static void job_release(struct job *j)
 				dbuf_unref(j->p, s->buf[i]);
 				v->flushing_blocks--;
 			}
-		RB_REMOVE(dtree, &v->flushing, s);
-		free(s);
+		delta_flush_end(v, s);
 	}
 }
 
@@ -405,14 +402,13 @@ static void job_main(void *arg)
 	int rc = 0;
 
 	for (unsigned k = 0; !rc && k < j->nsegs; k++) {
-		uint64_t object = j->segs[k]->object;
 		struct piece **from = tail;
 
 		rc = build_seg(j, j->segs[k], j->present[k], &tail);
 		if (rc)
 			break;
 		for (pc = *from; !rc && pc; pc = pc->next)
-			rc = enter_piece(j, object, pc);
+			rc = enter_piece(j, j->segs[k], pc);
 		while (*tail)          /* splits may have added pieces */
 			tail = &(*tail)->next;
 	}
@@ -422,6 +418,9 @@ static void job_main(void *arg)
 	space_unadmit(p, j->v->copies, j->blocks);
 	j->txn = p->open;
 	j->txn->data_io++;
+	for (unsigned k = 0; k < j->nsegs; k++)
+		j->segs[k]->entered = true;
+	p->flush_writes++;
 	p->flush_jobs--;
 	txn_mark_dirty_locked(p);
 	j->v->rec_dirty = true;
@@ -438,6 +437,7 @@ static void job_main(void *arg)
 	job_release(j);
 	j->v->jobs--;
 	j->txn->data_io--;
+	p->flush_writes--;
 	waitq_wake_all(&p->data_waiters);
 	if (p->arena.used > p->arena.count / 4)
 		flush_request_locked(p);
@@ -470,6 +470,12 @@ static bool job_start_locked(struct vol *v, bool tail)
 	return true;
 }
 
+/* The tail does not wait for writes: the gate is closed. */
+static bool jobs_full(const struct pool *p, bool tail)
+{
+	return p->flush_jobs >= FLUSH_JOBS_MAX || (!tail && p->flush_writes >= FLUSH_WRITES_MAX);
+}
+
 int flush_all(struct pool *p, bool tail)
 {
 	lock_take(&p->lock);
@@ -479,7 +485,7 @@ int flush_all(struct pool *p, bool tail)
 		while (!p->faulted && todo) {
 			uint64_t before = v->active_blocks;
 
-			if (p->flush_jobs >= FLUSH_JOBS_MAX || !job_start_locked(v, tail)) {
+			if (jobs_full(p, tail) || !job_start_locked(v, tail)) {
 				if (!v->active_blocks)
 					break;
 				waitq_wait(&p->data_waiters, &p->lock);
@@ -526,7 +532,7 @@ void flush_flusher(void *arg)
 			waitq_wait(&p->flusher_waiters, &p->lock);
 			continue;
 		}
-		if (p->gate_closed || p->flush_jobs >= FLUSH_JOBS_MAX || !job_start_locked(v, false)) {
+		if (p->gate_closed || jobs_full(p, false) || !job_start_locked(v, false)) {
 			waitq_wait(&p->data_waiters, &p->lock);
 			continue;
 		}

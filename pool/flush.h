@@ -12,7 +12,8 @@
 #include "pool/vol_types.h"
 
 #define FLUSH_JOB_BLOCKS 256u
-#define FLUSH_JOBS_MAX 4u
+#define FLUSH_JOBS_MAX 4u         /* before "enter" */
+#define FLUSH_WRITES_MAX 8u       /* whose writes are under way */
 
 /* Lock held: wake the flusher. */
 void flush_request_locked(struct pool *p);

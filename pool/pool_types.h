@@ -157,7 +157,7 @@ struct pool {
 
 	struct arena arena;
 	struct vol *vols;                 /* all volumes, by id ascending */
-	unsigned flush_jobs;
+	unsigned flush_jobs, flush_writes;
 	bool flush_wanted;
 	struct waitq flusher_waiters;
 

@@ -204,7 +204,7 @@ static int run(struct resync *r)
 	rc = txn_commit_wait(p);      /* all older changes on disk, new members recorded */
 	if (!rc) {
 		lock_take(&p->lock);
-		t = txn_read_begin_locked(p);
+		t = txn_read_begin_committed_locked(p);
 		memcpy(sb, p->sb, sizeof *sb);
 		lock_drop(&p->lock);
 		rc = walk_all(p, sb, r->since, &ops, r);

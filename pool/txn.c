@@ -33,6 +33,13 @@ struct txn *txn_read_begin_locked(struct pool *p)
 	return p->open;
 }
 
+/* The transaction after the committed one may be frozen already: what it freed is still in the committed trees. */
+struct txn *txn_read_begin_committed_locked(struct pool *p)
+{
+	p->oldest->readers++;
+	return p->oldest;
+}
+
 void txn_read_end_locked(struct pool *p, struct txn *t)
 {
 	assert(t->readers);
@@ -216,6 +223,12 @@ void txn_commit_request_locked(struct pool *p)
 int txn_wait_durable_locked(struct pool *p, uint64_t nr)
 {
 	while (p->durable_txn < nr && !p->faulted && !(p->stopping && !p->bg_count)) {
+		if (p->stopping && !p->commit_running) { /* the committer is gone or going */
+			lock_drop(&p->lock);
+			txn_commit_run(p, false);
+			lock_take(&p->lock);
+			continue;
+		}
 		if (p->open->nr <= nr || !p->commit_running)
 			txn_commit_request_locked(p);
 		waitq_wait(&p->commit_waiters, &p->lock);

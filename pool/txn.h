@@ -19,6 +19,8 @@
 
 /* Readers: what is freed from now on stays readable until txn_read_end. Lock held / not held variants. */
 struct txn *txn_read_begin_locked(struct pool *p);
+/* The same for readers of the newest committed state (p->sb) instead of the open one. */
+struct txn *txn_read_begin_committed_locked(struct pool *p);
 void txn_read_end_locked(struct pool *p, struct txn *t);
 struct txn *txn_read_begin(struct pool *p);
 void txn_read_end(struct pool *p, struct txn *t);

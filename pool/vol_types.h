@@ -13,6 +13,10 @@ struct dseg {
 	uint32_t present;
 	uint32_t unlogged;        /* written since the last log group or commit */
 	uint32_t buf[SEG_BLOCKS]; /* arena indexes, one reference each */
+	/* In the flushing map several segments of one window form a chain, newest first; only the newest
+	 * is in the tree. entered: its extents are in the volume's tree, only the writes are under way. */
+	struct dseg *older;
+	bool entered;
 };
 RB_HEAD(dtree, dseg);
 
