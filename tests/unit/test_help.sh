@@ -1,6 +1,6 @@
 #!/bin/bash
-# Every command and option in --help is in its man page, every option in a man page is in --help, and
-# no line of help is wider than 80 columns.
+# Every command and option in --help is in its man page, every option in a man page is in --help,
+# and no line of help is wider than 80 columns.
 #
 #   test_help.sh TARN TARND MANDIR
 set -u
@@ -19,8 +19,10 @@ help_options()
 # The same of ".It Fl f , Fl Fl force Ar x" lines.
 man_options()
 {
-	sed -n 's/^\.It \(Fl .*\)/\1/p' | sed 's/Fl Fl \([a-z-]*\)/--\1/g; s/Fl \([a-zA-Z]\)/-\1/g' |
-		grep -o -- '--*[a-zA-Z][a-z-]*' | grep -vx -e -h -e --help -e -V -e --version | sort -u
+	sed -n 's/^\.It \(Fl .*\)/\1/p' |
+		sed 's/Fl Fl \([a-z-]*\)/--\1/g; s/Fl \([a-zA-Z]\)/-\1/g' |
+		grep -o -- '--*[a-zA-Z][a-z-]*' |
+		grep -vx -e -h -e --help -e -V -e --version | sort -u
 }
 
 # Lines of the section "tarn COMMAND" of a page; all lines when there is none.

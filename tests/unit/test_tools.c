@@ -80,15 +80,17 @@ static void test_names(void **state)
 	struct err e = { 0 };
 	assert_true(pool_name_valid("tank"));
 	assert_true(pool_name_valid("9-b_c.d+e"));
-	static const char *const bad[] = { "", ".", "..", ".a", "-a", "a/b", "a b", "a\n", "\xc3\xa4",
-					   "a123456789012345678901234567890123" };
+	static const char *const bad[] = {
+		"",    ".",   "..",  ".a",	 "-a",
+		"a/b", "a b", "a\n", "\xc3\xa4", "a123456789012345678901234567890123"
+	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_false(pool_name_valid(bad[i]));
 	assert_int_equal(volume_ref_parse("tank/home", &r, &e), 0);
 	assert_string_equal(r.pool, "tank");
 	assert_string_equal(r.volume, "home");
-	static const char *const badref[] = { "tank", "/home", "tank/", "tank/a/b", "../x/y", "tank/..",
-					      "tank/.x", "ta nk/x" };
+	static const char *const badref[] = { "tank",	"/home",   "tank/",   "tank/a/b",
+					      "../x/y", "tank/..", "tank/.x", "ta nk/x" };
 	for (size_t i = 0; i < sizeof(badref) / sizeof(badref[0]); i++)
 		assert_int_equal(volume_ref_parse(badref[i], &r, &e), -EINVAL);
 	assert_string_equal(r.volume, "home");
@@ -106,7 +108,8 @@ static int parse_line(const char *line, struct options *o, struct err *e)
 	static char *argv[64];
 	int argc = 0;
 	snprintf(buf, sizeof(buf), "%s", line);
-	for (char *p = strtok(buf, " "); p; p = strtok(NULL, " "))
+	char *save = NULL;
+	for (char *p = strtok_r(buf, " ", &save); p; p = strtok_r(NULL, " ", &save))
 		argv[argc++] = p;
 	return options_parse(specs, argc, argv, o, e);
 }
@@ -132,8 +135,8 @@ static void test_options(void **state)
 	assert_int_equal(o.n, 0);
 	assert_int_equal(parse_line("- x", &o, &e), 0);
 	assert_int_equal(o.nargs, 2);
-	static const char *const bad[] = { "--siz 3", "--size", "-s", "-x", "--force=1", "-fx", "--",
-					   "---" };
+	static const char *const bad[] = { "--siz 3",	"--size", "-s", "-x",
+					   "--force=1", "-fx",	  "--", "---" };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		int r = parse_line(bad[i], &o, &e);
 		assert_int_equal(r, !strcmp(bad[i], "--") ? 0 : -EINVAL);
@@ -196,12 +199,24 @@ static void test_proto_roundtrip(void **state)
 static void test_proto_hostile(void **state)
 {
 	(void)state;
-	static const struct { const char *body; int rc; } t[] = {
-		{ "{}", 0 }, { " {} ", 0 }, { "{", -EPROTO }, { "[]", -EPROTO }, { "1", -EPROTO },
-		{ "null", -EPROTO }, { "\"x\"", -EPROTO }, { "{}x", -EPROTO }, { "{}{}", -EPROTO },
-		{ "{\"a\":}", -EPROTO }, { "{'a':1}", 0 }, { "{\"a\":1,}", -EPROTO },
-		{ "{\"a\":\"\xff\"}", -EPROTO }, { "//\n{}", -EPROTO },
-		{ "{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}", -EPROTO },
+	static const struct { const char *body; int rc;
+	} t[] = {
+		{ "{}", 0 },
+		{ " {} ", 0 },
+		{ "{", -EPROTO },
+		{ "[]", -EPROTO },
+		{ "1", -EPROTO },
+		{ "null", -EPROTO },
+		{ "\"x\"", -EPROTO },
+		{ "{}x", -EPROTO },
+		{ "{}{}", -EPROTO },
+		{ "{\"a\":}", -EPROTO },
+		{ "{'a':1}", 0 },
+		{ "{\"a\":1,}", -EPROTO },
+		{ "{\"a\":\"\xff\"}", -EPROTO },
+		{ "//\n{}", -EPROTO },
+		{ "{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}",
+		  -EPROTO },
 	};
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
 		struct pair p = pair_open();

@@ -1,0 +1,193 @@
+/* cmd_pool_status: `tarn pool status` and `tarn pool list`. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "tools/cmd_pool.h"
+#include "tools/ctl_client.h"
+#include "tools/names.h"
+#include "tools/size_text.h"
+#include "tools/state_file.h"
+#include "tools/table.h"
+
+/* A size member as text. One buffer for each of a few calls in one expression. */
+static const char *size_of(struct json_object *o, const char *key, bool exact)
+{
+	static char buf[8][SIZE_TEXT_MAX];
+	static unsigned next;
+	return size_text(buf[next++ % 8], get_u64(o, key), exact);
+}
+
+static unsigned percent(uint64_t part, uint64_t whole)
+{
+	return whole ? (unsigned)((double)part * 100 / (double)whole + 0.5) : 0;
+}
+
+static void devices_print(struct json_object *devs, bool exact)
+{
+	struct table *t = table_create("DEVICE,ID,STATE,DOMAIN,>SIZE,>USED,>READ ERR,>WRITE ERR,"
+				       ">CHECKSUM,>REPAIRED");
+	for (size_t i = 0; devs && i < json_object_array_length(devs); i++) {
+		struct json_object *d = json_object_array_get_idx(devs, i);
+		const char *domain = get_string(d, "domain");
+		table_cell(t, "%s", get_string(d, "path"));
+		table_cell(t, "%" PRIu64, get_u64(d, "id"));
+		table_cell(t, "%s", get_string(d, "state"));
+		table_cell(t, "%s", *domain ? domain : "-");
+		table_cell(t, "%s", size_of(d, "size_bytes", exact));
+		table_cell(t, "%s", size_of(d, "used_bytes", exact));
+		table_cell(t, "%" PRIu64, get_u64(d, "read_errors"));
+		table_cell(t, "%" PRIu64, get_u64(d, "write_errors"));
+		table_cell(t, "%" PRIu64, get_u64(d, "checksum_errors"));
+		table_cell(t, "%" PRIu64, get_u64(d, "repaired"));
+	}
+	table_print(t, 2);
+	for (size_t i = 0; devs && i < json_object_array_length(devs); i++) {
+		struct json_object *d = json_object_array_get_idx(devs, i);
+		uint64_t total = get_u64(d, "resync_total_bytes"),
+			 done = get_u64(d, "resync_done_bytes");
+		if (total && done < total)
+			printf("  %s: resync %s of %s (%u %%)\n", get_string(d, "path"),
+			       size_of(d, "resync_done_bytes", exact),
+			       size_of(d, "resync_total_bytes", exact), percent(done, total));
+		else if (get_u64(d, "stale_since_txn"))
+			printf("  %s: behind since transaction %" PRIu64 "\n",
+			       get_string(d, "path"), get_u64(d, "stale_since_txn"));
+	}
+}
+
+static void mounts_print(struct json_object *mounts)
+{
+	if (!mounts || !json_object_array_length(mounts))
+		return;
+	printf("\n");
+	struct table *t = table_create("MOUNTED,ON,TRANSPORT,>OPEN FILES,>REQUESTS");
+	for (size_t i = 0; i < json_object_array_length(mounts); i++) {
+		struct json_object *m = json_object_array_get_idx(mounts, i);
+		table_cell(t, "%s", get_bool(m, "images") ? "(images)" : get_string(m, "source"));
+		table_cell(t, "%s%s", get_string(m, "mountpoint"),
+			   get_bool(m, "read_only") ? " (read-only)" : "");
+		table_cell(t, "%s", get_string(m, "transport"));
+		table_cell(t, "%" PRIu64, get_u64(m, "open_files"));
+		table_cell(t, "%" PRIu64, get_u64(m, "requests_total"));
+	}
+	table_print(t, 2);
+}
+
+static void status_print(struct json_object *o, bool exact)
+{
+	uint64_t raw = get_u64(o, "raw_bytes"), used = get_u64(o, "raw_used_bytes");
+	printf("pool      %s (%s)\n", get_string(o, "name"), get_string(o, "uuid"));
+	printf("health    %s\n", get_string(o, "health"));
+	printf("capacity  %s, %s used (%u %%), %s free; counting every copy\n",
+	       size_of(o, "raw_bytes", exact), size_of(o, "raw_used_bytes", exact),
+	       percent(used, raw), size_of(o, "raw_free_bytes", exact));
+	printf("volumes   %" PRIu64 "\n", get_u64(o, "volumes"));
+	printf("metadata  %s, transaction %" PRIu64 "\n", size_of(o, "meta_bytes", exact),
+	       get_u64(o, "txn"));
+	printf("memory    %s metadata cache, %s of %s dirty data\n\n",
+	       size_of(o, "cache_bytes", exact), size_of(o, "delta_bytes", exact),
+	       size_of(o, "delta_limit_bytes", exact));
+	devices_print(get_array(o, "devices"), exact);
+	mounts_print(get_array(o, "mounts"));
+}
+
+struct pools {
+	unsigned n;
+	char name[256][POOL_NAME_MAX + 1];
+	bool running[256];
+};
+
+static void pools_add(void *arg, const char *pool)
+{
+	struct pools *p = arg;
+	for (unsigned i = 0; i < p->n; i++)
+		if (!strcmp(p->name[i], pool))
+			return;
+	if (p->n == 256)
+		return;
+	snprintf(p->name[p->n], sizeof(p->name[0]), "%s", pool);
+	p->running[p->n++] = ctl_running(pool);
+}
+
+/* All pools known or running here. */
+static void pools_find(struct pools *p)
+{
+	p->n = 0;
+	state_file_each(pools_add, p);
+	running_each(pools_add, p);
+}
+
+int cmd_pool_status(struct call *c)
+{
+	static struct pools p;
+	bool exact = option_given(&c->opt, "bytes"), json = option_given(&c->opt, "json");
+	if (c->opt.nargs)
+		snprintf(p.name[p.n++], sizeof(p.name[0]), "%.*s", POOL_NAME_MAX, c->opt.args[0]);
+	else
+		pools_find(&p);
+	struct json_object *all = json_object_new_array();
+	int r = EXIT_OK;
+	for (unsigned i = 0; !r && i < p.n; i++) {
+		struct json_object *o = NULL;
+		if (!c->opt.nargs && !p.running[i])
+			continue;
+		r = call_ask(c, p.name[i], "pool.status", NULL, &o);
+		if (r)
+			break;
+		if (!json) {
+			printf("%s", json_object_array_length(all) ? "\n" : "");
+			status_print(o, exact);
+		}
+		json_object_array_add(all, o);
+	}
+	if (!r && json)
+		call_json(c, c->opt.nargs ? json_object_array_get_idx(all, 0) : all);
+	if (!r && !json && !json_object_array_length(all))
+		puts("no pool is running here");
+	json_object_put(all);
+	return r;
+}
+
+int cmd_pool_list(struct call *c)
+{
+	static struct pools p;
+	bool exact = option_given(&c->opt, "bytes");
+	struct json_object *all = json_object_new_array();
+	pools_find(&p);
+	struct table *t = table_create("POOL,STATE,>SIZE,>USED,>FREE,>VOLUMES,>DEVICES");
+	for (unsigned i = 0; i < p.n; i++) {
+		struct json_object *o = NULL, *devs;
+		struct err e = { 0 };
+		if (p.running[i] && ctl_ask(p.name[i], "pool.status", NULL, &o, &e))
+			o = NULL;
+		const char *state = o ? get_string(o, "health") : p.running[i] ? "busy" : "stopped";
+		struct json_object *j = json_object_new_object();
+		json_object_object_add(j, "name", json_object_new_string(p.name[i]));
+		json_object_object_add(j, "state", json_object_new_string(state));
+		table_cell(t, "%s", p.name[i]);
+		table_cell(t, "%s", state);
+		static const char *const keys[] = { "raw_bytes", "raw_used_bytes",
+						    "raw_free_bytes" };
+		for (unsigned k = 0; k < 3; k++) {
+			table_cell(t, "%s", o ? size_of(o, keys[k], exact) : "-");
+			if (o)
+				json_object_object_add(j, keys[k],
+						       json_object_new_uint64(get_u64(o, keys[k])));
+		}
+		devs = o ? get_array(o, "devices") : NULL;
+		table_cell(t, "%" PRIu64, o ? get_u64(o, "volumes") : 0);
+		table_cell(t, "%zu", devs ? json_object_array_length(devs) : 0);
+		json_object_array_add(all, j);
+		json_object_put(o);
+	}
+	if (option_given(&c->opt, "json") || !p.n) {
+		if (!call_json(c, all))
+			puts("no pool is known here");
+		json_object_put(all);
+		return EXIT_OK;
+	}
+	table_print(t, 0);
+	json_object_put(all);
+	return EXIT_OK;
+}

@@ -1,0 +1,378 @@
+/* cmd_volume: `tarn volume ...`. */
+#include <errno.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "tools/command.h"
+#include "tools/ctl_client.h"
+#include "tools/names.h"
+#include "tools/size_text.h"
+#include "tools/state_file.h"
+#include "tools/table.h"
+
+static void add_string(struct json_object *o, const char *key, const char *s)
+{
+	json_object_object_add(o, key, json_object_new_string(s));
+}
+
+static void add_u64(struct json_object *o, const char *key, uint64_t n)
+{
+	json_object_object_add(o, key, json_object_new_uint64(n));
+}
+
+/* Name or number of a user. */
+static int user_parse(const char *text, uint64_t *ret_uid)
+{
+	struct passwd *pw = getpwnam(text);
+	if (!pw)
+		return number_parse(text, 0, UINT32_MAX - 1, ret_uid);
+	*ret_uid = pw->pw_uid;
+	return 0;
+}
+
+/* First argument as POOL/VOLUME; arguments with its name. */
+static int volume_args(struct call *c, struct volume_ref *ref, struct json_object **ret_args)
+{
+	if (volume_ref_parse(c->opt.args[0], ref, &c->e))
+		return call_usage(c, "%s", c->e.text);
+	*ret_args = json_object_new_object();
+	add_string(*ret_args, "name", ref->volume);
+	return EXIT_OK;
+}
+
+static int create_args(struct call *c, struct json_object *args)
+{
+	const struct options *o = &c->opt;
+	const char *type = option_value(o, "type", NULL), *size = option_value(o, "size", NULL);
+	const char *copies = option_value(o, "copies", "2"),
+		   *owner = option_value(o, "owner", NULL);
+	const char *compression = option_value(o, "compression", "lz4");
+	uint64_t n;
+	if (!type)
+		return call_usage(c, "--type fs or --type block is needed");
+	if (strcmp(type, "fs") && strcmp(type, "block"))
+		return call_usage(c, "--type %s: known are fs and block", type);
+	if (!strcmp(type, "block") && !size)
+		return call_usage(c, "a block volume needs --size");
+	add_string(args, "type", type);
+	if (number_parse(copies, 1, 4, &n))
+		return call_usage(c, "--copies %s: 1 to 4", copies);
+	add_u64(args, "copies", n);
+	if (size && (size_parse(size, &n) || n % 4096))
+		return call_usage(c, "--size %s: a size like 40G (a multiple of 4K) is needed",
+				  size);
+	if (size)
+		add_u64(args, "size_bytes", n);
+	if (strcmp(compression, "lz4") && strcmp(compression, "off"))
+		return call_usage(c, "--compression %s: known are lz4 and off", compression);
+	add_string(args, "compression", compression);
+	if (owner && user_parse(owner, &n))
+		return call_usage(c, "--owner %s: there is no such user", owner);
+	if (owner)
+		add_u64(args, "owner_uid", n);
+	return EXIT_OK;
+}
+
+static int cmd_volume_create(struct call *c)
+{
+	struct volume_ref ref;
+	struct json_object *args;
+	int r = volume_args(c, &ref, &args);
+	if (r)
+		return r;
+	r = create_args(c, args);
+	if (r) {
+		json_object_put(args);
+		return r;
+	}
+	return call_ask(c, ref.pool, "volume.create", args, NULL);
+}
+
+static void volume_row(struct table *t, const char *pool, struct json_object *v, bool exact)
+{
+	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX], d[SIZE_TEXT_MAX], f[SIZE_TEXT_MAX];
+	uint64_t size = get_u64(v, "size_bytes");
+	const char *on = get_string(v, "mountpoint");
+	table_cell(t, "%s/%s", pool, get_string(v, "name"));
+	table_cell(t, "%s", get_string(v, "type"));
+	table_cell(t, "%" PRIu64, get_u64(v, "copies"));
+	table_cell(t, "%s", size ? size_text(a, size, exact) : "-");
+	table_cell(t, "%s", size_text(b, get_u64(v, "logical_bytes"), exact));
+	table_cell(t, "%s", size_text(d, get_u64(v, "used_bytes"), exact));
+	table_cell(t, "%s", size_text(f, get_u64(v, "available_bytes"), exact));
+	table_cell(t, "%s", get_string(v, "compression"));
+	table_cell(t, "%s", get_bool(v, "destroying") ? "(being destroyed)" : *on ? on :
+		   get_bool(v, "open") ? "(open)" : "-");
+}
+
+struct listing {
+	struct call *c;
+	struct table *t;
+	struct json_object *all;
+	bool exact;
+	int r;
+};
+
+static void list_pool(void *arg, const char *pool)
+{
+	struct listing *l = arg;
+	struct json_object *list = NULL;
+	if (l->r || (!l->c->opt.nargs && !ctl_running(pool)))
+		return;
+	l->r = call_ask(l->c, pool, "volume.list", NULL, &list);
+	for (size_t i = 0; !l->r && i < json_object_array_length(list); i++) {
+		struct json_object *v = json_object_get(json_object_array_get_idx(list, i));
+		volume_row(l->t, pool, v, l->exact);
+		add_string(v, "pool", pool);
+		json_object_array_add(l->all, v);
+	}
+	json_object_put(list);
+}
+
+static int cmd_volume_list(struct call *c)
+{
+	struct listing l = { .c = c, .exact = option_given(&c->opt, "bytes") };
+	l.t = table_create(
+		"VOLUME,TYPE,>COPIES,>SIZE,>LOGICAL,>STORED,>AVAILABLE,COMPRESSION,MOUNTED ON");
+	l.all = json_object_new_array();
+	if (c->opt.nargs)
+		list_pool(&l, c->opt.args[0]);
+	else
+		running_each(list_pool, &l);
+	if (!l.r && !call_json(c, l.all)) {
+		if (json_object_array_length(l.all))
+			table_print(l.t, 0);
+		else
+			puts("no volumes");
+	}
+	json_object_put(l.all);
+	return l.r;
+}
+
+static void status_print(const struct volume_ref *ref, struct json_object *v, bool exact)
+{
+	static const struct {
+		const char *label, *key;
+	} sizes[] = {
+		{ "size", "size_bytes" },   { "logical", "logical_bytes" },
+		{ "stored", "used_bytes" }, { "reserved", "reserved_bytes" },
+		{ "dirty", "delta_bytes" }, { "available", "available_bytes" },
+	};
+	char buf[SIZE_TEXT_MAX], when[32];
+	struct tm tm;
+	time_t t = (time_t)(get_u64(v, "created_ns") / 1000000000u);
+	localtime_r(&t, &tm);
+	strftime(when, sizeof(when), "%F %T", &tm);
+	printf("volume       %s/%s (%s)\n", ref->pool, ref->volume, get_string(v, "uuid"));
+	printf("type         %s\n", get_string(v, "type"));
+	printf("copies       %" PRIu64 "\n", get_u64(v, "copies"));
+	printf("compression  %s\n", get_string(v, "compression"));
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		if (i || get_u64(v, "size_bytes"))
+			printf("%-12s %s\n", sizes[i].label,
+			       size_text(buf, get_u64(v, sizes[i].key), exact));
+	printf("owner        %" PRIu64 "\n", get_u64(v, "owner_uid"));
+	printf("created      %s\n", when);
+	if (*get_string(v, "mountpoint"))
+		printf("mounted on   %s\n", get_string(v, "mountpoint"));
+	if (!strcmp(get_string(v, "type"), "block"))
+		printf("image        %s/%s/images/%s\n", run_dir(), ref->pool, ref->volume);
+}
+
+static int cmd_volume_status(struct call *c)
+{
+	struct volume_ref ref;
+	struct json_object *args, *v = NULL;
+	int r = volume_args(c, &ref, &args);
+	if (!r)
+		r = call_ask(c, ref.pool, "volume.status", args, &v);
+	if (r)
+		return r;
+	if (!call_json(c, v))
+		status_print(&ref, v, option_given(&c->opt, "bytes"));
+	json_object_put(v);
+	return EXIT_OK;
+}
+
+static int resize(struct call *c, const struct volume_ref *ref, struct json_object *args,
+		  const char *text)
+{
+	uint64_t n;
+	if (size_parse(text, &n) || n % 4096) {
+		json_object_put(args);
+		return call_usage(c, "%s: a size like 40G (a multiple of 4K) is needed", text);
+	}
+	add_u64(args, "size_bytes", n);
+	json_object_object_add(args, "allow_shrink",
+			       json_object_new_boolean(option_given(&c->opt, "shrink")));
+	return call_ask(c, ref->pool, "volume.resize", args, NULL);
+}
+
+/* One KEY=VALUE. */
+static int set_one(struct call *c, const char *assignment)
+{
+	struct volume_ref ref;
+	struct json_object *args;
+	const char *eq = strchr(assignment, '=');
+	char key[32];
+	if (!eq || eq == assignment || (size_t)(eq - assignment) >= sizeof(key))
+		return call_usage(c, "%s: PROPERTY=VALUE is needed", assignment);
+	snprintf(key, sizeof(key), "%.*s", (int)(eq - assignment), assignment);
+	int r = volume_args(c, &ref, &args);
+	if (r)
+		return r;
+	if (!strcmp(key, "size"))
+		return resize(c, &ref, args, eq + 1);
+	uint64_t n = 0;
+	add_string(args, "key", key);
+	if (!strcmp(key, "owner")) {
+		if (user_parse(eq + 1, &n)) {
+			json_object_put(args);
+			return call_usage(c, "owner=%s: there is no such user", eq + 1);
+		}
+		add_u64(args, "value", n);
+	} else {
+		add_string(args, "value", eq + 1);
+	}
+	return call_ask(c, ref.pool, "volume.set", args, NULL);
+}
+
+static int cmd_volume_set(struct call *c)
+{
+	int r = EXIT_OK;
+	for (int i = 1; !r && i < c->opt.nargs; i++)
+		r = set_one(c, c->opt.args[i]);
+	return r;
+}
+
+/* The value of one property as `volume set` takes it, or NULL. */
+static const char *property_text(struct json_object *v, const char *name, bool exact,
+				 char buf[SIZE_TEXT_MAX])
+{
+	static const char *const sizes[] = { "size", "used", "logical", "reserved", "available" };
+	char key[64];
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		if (strcmp(sizes[i], name))
+			continue;
+		snprintf(key, sizeof(key), "%s_bytes", name);
+		return size_text(buf, get_u64(v, key), exact);
+	}
+	if (!strcmp(name, "copies") || !strcmp(name, "owner")) {
+		snprintf(buf, SIZE_TEXT_MAX, "%" PRIu64,
+			 get_u64(v, *name == 'o' ? "owner_uid" : "copies"));
+		return buf;
+	}
+	if (!strcmp(name, "type") || !strcmp(name, "compression"))
+		return get_string(v, name);
+	return NULL;
+}
+
+static int cmd_volume_get(struct call *c)
+{
+	static const char *const all[] = { "type", "size", "copies", "compression", "owner", "used",
+					   "logical", "reserved", "available" };
+	struct volume_ref ref;
+	struct json_object *args, *v = NULL, *out = json_object_new_object();
+	int r = volume_args(c, &ref, &args);
+	if (!r)
+		r = call_ask(c, ref.pool, "volume.status", args, &v);
+	int n = c->opt.nargs > 1 ? c->opt.nargs - 1 : (int)(sizeof(all) / sizeof(all[0]));
+	for (int i = 0; !r && i < n; i++) {
+		const char *name = c->opt.nargs > 1 ? c->opt.args[i + 1] : all[i];
+		char buf[SIZE_TEXT_MAX];
+		bool json = option_given(&c->opt, "json");
+		const char *text =
+			property_text(v, name, json || option_given(&c->opt, "bytes"), buf);
+		if (!text)
+			r = call_usage(c, "%s: no such property", name);
+		else if (json)
+			add_string(out, name, text);
+		else if (c->opt.nargs == 2)
+			puts(text);
+		else
+			printf("%-12s %s\n", name, text);
+	}
+	if (!r)
+		call_json(c, out);
+	json_object_put(v);
+	json_object_put(out);
+	return r;
+}
+
+static int cmd_volume_destroy(struct call *c)
+{
+	struct volume_ref ref;
+	struct json_object *args;
+	int r = volume_args(c, &ref, &args);
+	return r ? r : call_ask(c, ref.pool, "volume.destroy", args, NULL);
+}
+
+static int cmd_volume_resize(struct call *c)
+{
+	struct volume_ref ref;
+	struct json_object *args;
+	int r = volume_args(c, &ref, &args);
+	return r ? r : resize(c, &ref, args, c->opt.args[1]);
+}
+
+static int cmd_volume_rename(struct call *c)
+{
+	struct volume_ref ref, to;
+	struct json_object *args;
+	int r = volume_args(c, &ref, &args);
+	if (r)
+		return r;
+	const char *name = c->opt.args[1];
+	if (strchr(name, '/')) {   /* POOL/NEW is fine when the pool is the same */
+		if (volume_ref_parse(name, &to, &c->e) || strcmp(to.pool, ref.pool)) {
+			json_object_put(args);
+			return call_usage(c, "%s: a volume stays in its pool", name);
+		}
+		name = to.volume;
+	}
+	add_string(args, "to", name);
+	return call_ask(c, ref.pool, "volume.rename", args, NULL);
+}
+
+static const struct option_spec help_only[] = { OPTION_HELP, { 0 } };
+static const struct option_spec listing[] = { OPTION_HELP, OPTION_JSON, OPTION_BYTES, { 0 } };
+static const struct option_spec shrink[] = {
+	OPTION_HELP,
+	{ "shrink", 0, NULL, "allow a smaller size; the data behind it is lost" },
+	{ 0 },
+};
+static const struct option_spec create[] = {
+	OPTION_HELP,
+	{ "type", 't', "TYPE", "fs: a file system to mount; block: a raw image" },
+	{ "size", 's', "SIZE", "block: size of the device; fs: most data it may hold" },
+	{ "copies", 'c', "N", "copies of the data on different devices, 1 to 4 (default 2)" },
+	{ "compression", 0, "NAME", "lz4 (default) or off" },
+	{ "owner", 'o', "USER", "may mount it without being root (default: root)" },
+	{ 0 },
+};
+
+const struct command commands_volume[] = {
+	{ "volume create", "POOL/VOLUME", "make a thin volume", create, 1, 1, cmd_volume_create,
+	  "Volumes take space as they are written, so their sizes may add up to more than the pool "
+	  "has." },
+	{ "volume list", "[POOL]", "list volumes", listing, 0, 1, cmd_volume_list, NULL },
+	{ "volume status", "POOL/VOLUME", "show one volume", listing, 1, 1, cmd_volume_status,
+	  NULL },
+	{ "volume set", "POOL/VOLUME PROPERTY=VALUE...", "change properties", shrink, 2, -1,
+	  cmd_volume_set,
+	  "Properties: compression=lz4|off (for new data), owner=USER, size=SIZE." },
+	{ "volume get", "POOL/VOLUME [PROPERTY...]", "print properties", listing, 1, -1,
+	  cmd_volume_get,
+	  "Properties: type, size, copies, compression, owner, used, logical, "
+	  "reserved, available." },
+	{ "volume destroy", "POOL/VOLUME", "destroy a volume and its data", help_only, 1, 1,
+	  cmd_volume_destroy, "Refused while it is mounted or its image is open." },
+	{ "volume resize", "POOL/VOLUME SIZE", "change the size of a volume", shrink, 2, 2,
+	  cmd_volume_resize, NULL },
+	{ "volume rename", "POOL/VOLUME NEW", "give a volume another name", help_only, 2, 2,
+	  cmd_volume_rename, NULL },
+	{ 0 },
+};

@@ -1,0 +1,102 @@
+# bash completion for tarn(8): commands and options come from the program's own help.
+
+_tarn_words()
+{
+	# pools or volumes that run here
+	case $1 in
+	pool) tarn pool list --json 2>/dev/null | sed -n 's/^ *"name": "\(.*\)",\{0,1\}$/\1/p' ;;
+	volume)
+		tarn volume list --bytes 2>/dev/null | sed -n '1!s/^\([^ ]*\/[^ ]*\) .*/\1/p'
+		;;
+	esac
+}
+
+_tarn()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} word cmd="" name
+	local -a words=()
+	COMPREPLY=()
+	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+		[[ $word == -* ]] || words+=("$word")
+	done
+	local help
+	help=$(tarn help 2>/dev/null) || return
+
+	case ${#words[@]} in
+	0)
+		name=$(sed -n 's/^  \([a-z]*\) .*/\1/p' <<<"$help" | sort -u)
+		COMPREPLY=($(compgen -W "$name" -- "$cur"))
+		return
+		;;
+	1)
+		name=$(sed -n "s/^  ${words[0]} \([a-z]*\)  .*/\1/p" <<<"$help")
+		if [[ -n $name && ${words[0]} == @(pool|volume) ]]; then
+			COMPREPLY=($(compgen -W "$name" -- "$cur"))
+			return
+		fi
+		;;
+	esac
+
+	cmd=${words[0]}
+	[[ $cmd == @(pool|volume) ]] && cmd+=" ${words[1]}"
+	if [[ $cur == -* ]]; then
+		COMPREPLY=($(compgen -W "$(tarn $cmd --help 2>/dev/null |
+			grep -o -- '--[a-z][a-z-]*' | sort -u)" -- "$cur"))
+		return
+	fi
+	case ${COMP_WORDS[COMP_CWORD-1]} in
+	--type|-t) COMPREPLY=($(compgen -W "fs block" -- "$cur")); return ;;
+	--compression) COMPREPLY=($(compgen -W "lz4 off" -- "$cur")); return ;;
+	--owner) COMPREPLY=($(compgen -u -- "$cur")); return ;;
+	--copies|-c) COMPREPLY=($(compgen -W "1 2 3 4" -- "$cur")); return ;;
+	esac
+	case $cmd in
+	"pool create") ((${#words[@]} > 2)) && COMPREPLY=($(compgen -f -- "$cur")) ;;
+	"pool import"|"pool check") COMPREPLY=($(compgen -f -W "$(_tarn_words pool)" -- "$cur")) ;;
+	"pool online"|"pool offline")
+		if ((${#words[@]} > 2)); then
+			COMPREPLY=($(compgen -f -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
+		fi
+		;;
+	"pool "*|"volume list") COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur")) ;;
+	"volume create") COMPREPLY=($(compgen -S / -W "$(_tarn_words pool)" -- "$cur")) ;;
+	"volume set")
+		if ((${#words[@]} > 2)); then
+			compopt -o nospace
+			COMPREPLY=($(compgen -W "compression= owner= size=" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
+		fi
+		;;
+	"volume get")
+		if ((${#words[@]} > 2)); then
+			COMPREPLY=($(compgen -W "type size copies compression owner used logical \
+				reserved available" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
+		fi
+		;;
+	"volume "*) COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur")) ;;
+	mount)
+		if ((${#words[@]} > 1)); then
+			COMPREPLY=($(compgen -d -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
+		fi
+		;;
+	umount) COMPREPLY=($(compgen -d -- "$cur")) ;;
+	dump)
+		if ((${#words[@]} > 1)); then
+			COMPREPLY=($(compgen -f -W "$(_tarn_words pool)" -- "$cur"))
+		else
+			name="sb log tree:map tree:space tree:root tree: node: chunk:"
+			COMPREPLY=($(compgen -W "$name" -- "$cur"))
+		fi
+		;;
+	help) COMPREPLY=($(compgen -W "pool volume mount umount dump" -- "$cur")) ;;
+	esac
+}
+
+complete -F _tarn tarn

@@ -1,0 +1,237 @@
+/* verbs_pool: status, events, check, dump, export, devices off and on. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uuid/uuid.h>
+#include "tools/hop.h"
+#include "tools/sessions.h"
+#include "tools/size_text.h"
+#include "tools/verbs.h"
+
+#define CHECK_TEXT_MAX (256u << 10)
+#define DUMP_TEXT_MAX (4u << 20)
+#define EVENTS_MAX 256u
+
+static struct json_object *dev_to_json(const struct pool_dev_status *s)
+{
+	struct json_object *o = json_object_new_object();
+	add_u64(o, "id", s->id);
+	add_string(o, "path", s->path);
+	add_string(o, "domain", s->domain);
+	add_string(o, "state", dev_state_name(s->state));
+	add_u64(o, "size_bytes", s->size_bytes);
+	add_u64(o, "used_bytes", s->used_bytes);
+	add_u64(o, "read_bytes", s->read_bytes);
+	add_u64(o, "write_bytes", s->write_bytes);
+	add_u64(o, "read_errors", s->read_errors);
+	add_u64(o, "write_errors", s->write_errors);
+	add_u64(o, "checksum_errors", s->checksum_errors);
+	add_u64(o, "repaired", s->repaired);
+	add_u64(o, "stale_since_txn", s->stale_since_txn);
+	add_u64(o, "resync_done_bytes", s->resync_done_bytes);
+	add_u64(o, "resync_total_bytes", s->resync_total_bytes);
+	return o;
+}
+
+static struct json_object *status_to_json(const struct pool_status *s)
+{
+	struct json_object *o = json_object_new_object(), *devs = json_object_new_array();
+	char uuid[37];
+	uuid_unparse_lower(s->uuid, uuid);
+	add_string(o, "name", s->name);
+	add_string(o, "uuid", uuid);
+	add_string(o, "health", s->health);
+	add_u64(o, "txn", s->txn);
+	add_u64(o, "chunk_bytes", s->chunk_bytes);
+	add_u64(o, "chunks", s->chunks);
+	add_u64(o, "raw_bytes", s->raw_bytes);
+	add_u64(o, "raw_used_bytes", s->raw_used_bytes);
+	add_u64(o, "raw_free_bytes", s->raw_free_bytes);
+	add_u64(o, "meta_bytes", s->meta_bytes);
+	add_u64(o, "delta_bytes", s->delta_bytes);
+	add_u64(o, "delta_limit_bytes", s->delta_limit_bytes);
+	add_u64(o, "cache_bytes", s->cache_bytes);
+	add_u64(o, "commits", s->commits);
+	add_u64(o, "log_writes", s->log_writes);
+	add_u64(o, "log_bytes", s->log_bytes);
+	add_u64(o, "user_write_bytes", s->user_write_bytes);
+	add_u64(o, "dev_write_bytes", s->dev_write_bytes);
+	add_u64(o, "volumes", s->volumes);
+	for (unsigned i = 0; i < s->ndevs && i < POOL_DEVS_MAX; i++)
+		json_object_array_add(devs, dev_to_json(&s->devs[i]));
+	json_object_object_add(o, "devices", devs);
+	return o;
+}
+
+int verb_pool_status(struct request *q)
+{
+	struct pool_status *s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_set(&q->e, -ENOMEM, "out of memory");
+	pool_status_get(q->d->pool, s);
+	q->result = status_to_json(s);
+	json_object_object_add(q->result, "mounts", sessions_to_json(q->d));
+	free(s);
+	return 0;
+}
+
+int verb_pool_events(struct request *q)
+{
+	uint64_t since = 0;
+	int r = arg_u64(q, "since", ARG_OPTIONAL, 0, INT64_MAX, &since);
+	if (r)
+		return r;
+	struct pool_event *ev = calloc(EVENTS_MAX, sizeof(*ev));
+	if (!ev)
+		return err_set(&q->e, -ENOMEM, "out of memory");
+	unsigned n = pool_events(q->d->pool, since, ev, EVENTS_MAX);
+	q->result = json_object_new_array();
+	for (unsigned i = 0; i < n && i < EVENTS_MAX; i++) {
+		struct json_object *o = json_object_new_object();
+		add_u64(o, "seq", ev[i].seq);
+		add_u64(o, "wall_ns", ev[i].wall_ns);
+		add_string(o, "kind", ev[i].kind);
+		add_string(o, "text", ev[i].text);
+		json_object_array_add(q->result, o);
+	}
+	free(ev);
+	return 0;
+}
+
+static void check_progress(void *arg, uint64_t done, uint64_t total)
+{
+	struct request *q = arg;
+	q->progress_done = done;
+	q->progress_total = total;
+}
+
+int verb_pool_check(struct request *q)
+{
+	bool deep = true;
+	int r = arg_bool(q, "deep", &deep);
+	if (r)
+		return r;
+	FILE *f;
+	struct capped *c = capped_open(CHECK_TEXT_MAX, &f);
+	if (!c)
+		return err_set(&q->e, -ENOMEM, "out of memory");
+	struct pool_check_result res = { 0 };
+	r = pool_check(q->d->pool, deep, f, check_progress, q, &res, &q->e);
+	q->result = json_object_new_object();
+	add_u64(q->result, "nodes", res.nodes);
+	add_u64(q->result, "extents", res.extents);
+	add_u64(q->result, "data_blocks", res.data_blocks);
+	add_u64(q->result, "problems", res.problems);
+	capped_close(c, f, q->result, "text");
+	return r;
+}
+
+int verb_pool_dump(struct request *q)
+{
+	const char *what = NULL, *arg = NULL;
+	int r = arg_string(q, "what", ARG_REQUIRED, 16, &what);
+	if (!r)
+		r = arg_string(q, "arg", ARG_OPTIONAL, 128, &arg);
+	if (r)
+		return r;
+	FILE *f;
+	struct capped *c = capped_open(DUMP_TEXT_MAX, &f);
+	if (!c)
+		return err_set(&q->e, -ENOMEM, "out of memory");
+	r = pool_dump(q->d->pool, what, arg, f, &q->e);
+	q->result = json_object_new_object();
+	capped_close(c, f, q->result, "text");
+	return r;
+}
+
+int verb_pool_export(struct request *q)
+{
+	bool force = false;
+	int r = arg_bool(q, "force", &force);
+	return r ? r : daemon_export(q->d, force, &q->e);
+}
+
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+/* A member by number, path, or the last part of a path when that is unique. */
+static int dev_find(struct request *q, const char *name, struct pool_dev_status *ret_s)
+{
+	struct pool_status *s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_set(&q->e, -ENOMEM, "out of memory");
+	pool_status_get(q->d->pool, s);
+	uint64_t id;
+	bool by_id = !number_parse(name, 0, UINT32_MAX, &id);
+	unsigned hits = 0;
+	for (unsigned i = 0; i < s->ndevs && i < POOL_DEVS_MAX; i++) {
+		const struct pool_dev_status *d = &s->devs[i];
+		if (by_id ? d->id == id : !strcmp(d->path, name)) {
+			*ret_s = *d;
+			hits = 1;
+			break;
+		}
+		if (!by_id && !strcmp(last_part(d->path), name)) {
+			*ret_s = *d;
+			hits++;
+		}
+	}
+	free(s);
+	if (hits == 1)
+		return 0;
+	return err_set(&q->e, -ENOENT,
+		       "%.200s: %s device of pool %s; `tarn pool status %s` lists them", name,
+		       hits ? "more than one" : "no", q->d->name, q->d->name);
+}
+
+int verb_pool_offline(struct request *q)
+{
+	const char *name = NULL;
+	struct pool_dev_status s;
+	int r = arg_string(q, "device", ARG_REQUIRED, 4095, &name);
+	if (!r)
+		r = dev_find(q, name, &s);
+	return r ? r : pool_dev_offline(q->d->pool, s.id, &q->e);
+}
+
+struct online_call {
+	struct request *q;
+	const char *name;
+	char path[sizeof(((struct pool_dev_status *)0)->path)];
+	struct dev_backend *b;
+};
+
+static int online_find_co(void *arg)
+{
+	struct online_call *c = arg;
+	struct pool_dev_status s;
+	int r = dev_find(c->q, c->name, &s);
+	if (!r)
+		memcpy(c->path, s.path, sizeof(c->path));
+	return r;
+}
+
+static int online_co(void *arg)
+{
+	struct online_call *c = arg;
+	return pool_dev_online(c->q->d->pool, c->b, &c->q->e);
+}
+
+int verb_pool_online(struct request *q)
+{
+	struct online_call c = { .q = q };
+	int r = arg_string(q, "device", ARG_REQUIRED, 4095, &c.name);
+	if (!r && *c.name != '/') {
+		r = hop_run(daemon_bg(q->d), online_find_co, &c, NULL, NULL);
+		c.name = c.path;
+	}
+	if (!r)
+		r = dev_file_open(c.name, 0, &c.b, &q->e);
+	if (r)
+		return r;
+	return hop_run(daemon_bg(q->d), online_co, &c, NULL, NULL);
+}

@@ -1,0 +1,243 @@
+/* verbs_volume: create, list, status, set, resize, rename, destroy. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uuid/uuid.h>
+#include "tools/ctl_proto.h"
+#include "tools/hop.h"
+#include "tools/sessions.h"
+#include "tools/verbs.h"
+
+#define NAME_NOTE "volumes of a pool: `tarn volume list POOL`"
+
+static int compression_parse(struct request *q, const char *text, enum vol_compression *ret_c)
+{
+	if (!strcmp(text, "lz4"))
+		*ret_c = VOL_COMPRESS_LZ4;
+	else if (!strcmp(text, "off"))
+		*ret_c = VOL_COMPRESS_OFF;
+	else
+		return err_set(&q->e, -EINVAL, "compression=%.32s: known are lz4 and off", text);
+	return 0;
+}
+
+int verb_volume_create(struct request *q)
+{
+	const char *name = NULL, *type = NULL, *compression = "lz4";
+	uint64_t copies = 2, size = 0, uid = 0;
+	struct vol_options o = { 0 };
+	int r = arg_volume(q, "name", &name);
+	if (!r)
+		r = arg_string(q, "type", ARG_REQUIRED, 8, &type);
+	if (!r)
+		r = arg_string(q, "compression", ARG_OPTIONAL, 32, &compression);
+	if (!r)
+		r = arg_u64(q, "copies", ARG_OPTIONAL, 1, 4, &copies);
+	if (!r)
+		r = arg_u64(q, "size_bytes", ARG_OPTIONAL, 0, VOL_OBJECT_BYTES_MAX, &size);
+	if (!r)
+		r = arg_u64(q, "owner_uid", ARG_OPTIONAL, 0, UINT32_MAX - 1, &uid);
+	if (!r)
+		r = compression_parse(q, compression, &o.compression);
+	if (r)
+		return r;
+	if (!strcmp(type, "fs"))
+		o.type = VOL_TYPE_FS;
+	else if (!strcmp(type, "block"))
+		o.type = VOL_TYPE_BLOCK;
+	else
+		return err_set(&q->e, -EINVAL, "type %s: known are fs and block", type);
+	if (o.type == VOL_TYPE_BLOCK && !size)
+		return err_set(&q->e, -EINVAL, "a block volume needs a size");
+	o.copies = (uint8_t)copies;
+	o.size_bytes = size;
+	o.owner_uid = (uint32_t)uid;
+	return vol_create(q->d->pool, name, &o, &q->e);
+}
+
+/* All volumes; the caller frees. */
+static struct vol_info *volumes_get(struct request *q, unsigned *ret_n)
+{
+	unsigned max = 64;
+	for (;;) {
+		struct vol_info *a = calloc(max, sizeof(*a));
+		if (!a) {
+			err_set(&q->e, -ENOMEM, "out of memory");
+			return NULL;
+		}
+		unsigned n = vol_list(q->d->pool, a, max);
+		if (n <= max) {
+			*ret_n = n;
+			return a;
+		}
+		free(a);
+		max = n + 16;
+	}
+}
+
+static struct json_object *volume_to_json(const struct vol_info *v)
+{
+	struct json_object *o = json_object_new_object();
+	char uuid[37];
+	uuid_unparse_lower(v->uuid, uuid);
+	add_string(o, "name", v->name);
+	add_u64(o, "id", v->id);
+	add_string(o, "uuid", uuid);
+	add_string(o, "type", v->type == VOL_TYPE_FS ? "fs" : "block");
+	add_string(o, "compression", v->compression == VOL_COMPRESS_LZ4 ? "lz4" : "off");
+	add_u64(o, "copies", v->copies);
+	add_u64(o, "size_bytes", v->size_bytes);
+	add_u64(o, "used_bytes", v->used_bytes);
+	add_u64(o, "logical_bytes", v->logical_bytes);
+	add_u64(o, "reserved_bytes", v->reserved_bytes);
+	add_u64(o, "delta_bytes", v->delta_bytes);
+	add_u64(o, "available_bytes", v->available_bytes);
+	add_u64(o, "created_ns", v->created_ns);
+	add_u64(o, "owner_uid", v->owner_uid);
+	json_object_object_add(o, "open", json_object_new_boolean(v->open));
+	json_object_object_add(o, "destroying", json_object_new_boolean(v->destroying));
+	return o;
+}
+
+/* Add "mountpoint" where a tree is mounted. */
+static void mountpoints_add(struct request *q, struct json_object *volumes)
+{
+	struct json_object *mounts = sessions_to_json(q->d);
+	for (size_t i = 0; i < json_object_array_length(volumes); i++) {
+		struct json_object *v = json_object_array_get_idx(volumes, i);
+		for (size_t k = 0; k < json_object_array_length(mounts); k++) {
+			struct json_object *m = json_object_array_get_idx(mounts, k);
+			const char *slash = strchr(ctl_get_string(m, "source"), '/');
+			if (slash && !strcmp(slash + 1, ctl_get_string(v, "name")))
+				add_string(v, "mountpoint", ctl_get_string(m, "mountpoint"));
+		}
+	}
+	json_object_put(mounts);
+}
+
+/* The volumes called name (NULL: all) as an array. */
+static struct json_object *volumes_to_json(struct request *q, const char *name)
+{
+	unsigned n;
+	struct vol_info *a = volumes_get(q, &n);
+	if (!a)
+		return NULL;
+	struct json_object *list = json_object_new_array();
+	for (unsigned i = 0; i < n; i++)
+		if (!name || !strcmp(a[i].name, name))
+			json_object_array_add(list, volume_to_json(&a[i]));
+	free(a);
+	mountpoints_add(q, list);
+	return list;
+}
+
+int verb_volume_list(struct request *q)
+{
+	q->result = volumes_to_json(q, NULL);
+	return q->result ? 0 : q->e.code;
+}
+
+int verb_volume_status(struct request *q)
+{
+	const char *name = NULL;
+	int r = arg_volume(q, "name", &name);
+	if (r)
+		return r;
+	struct json_object *list = volumes_to_json(q, name);
+	if (!list)
+		return q->e.code;
+	if (json_object_array_length(list))
+		q->result = json_object_get(json_object_array_get_idx(list, 0));
+	else
+		r = err_set(&q->e, -ENOENT, "pool %s has no volume %s; " NAME_NOTE, q->d->name,
+			    name);
+	json_object_put(list);
+	return r;
+}
+
+int verb_volume_set(struct request *q)
+{
+	const char *name = NULL, *key = NULL, *value = NULL;
+	int r = arg_volume(q, "name", &name);
+	if (!r)
+		r = arg_string(q, "key", ARG_REQUIRED, 32, &key);
+	if (r)
+		return r;
+	if (!strcmp(key, "compression")) {
+		enum vol_compression c = VOL_COMPRESS_OFF;
+		r = arg_string(q, "value", ARG_REQUIRED, 32, &value);
+		if (!r)
+			r = compression_parse(q, value, &c);
+		return r ? r : vol_set_compression(q->d->pool, name, c, &q->e);
+	}
+	if (!strcmp(key, "owner")) {
+		uint64_t uid = 0;
+		r = arg_u64(q, "value", ARG_REQUIRED, 0, UINT32_MAX - 1, &uid);
+		return r ? r : vol_set_owner(q->d->pool, name, (uint32_t)uid, &q->e);
+	}
+	if (!strcmp(key, "copies"))
+		return err_set(&q->e, -EOPNOTSUPP,
+			       "the number of copies of an existing volume cannot be "
+			       "changed by this version; create another volume and copy the data");
+	return err_set(&q->e, -EINVAL, "%s: no such property; known are compression, owner, size",
+		       key);
+}
+
+int verb_volume_resize(struct request *q)
+{
+	const char *name = NULL;
+	uint64_t size = 0;
+	bool shrink = false;
+	int r = arg_volume(q, "name", &name);
+	if (!r)
+		r = arg_u64(q, "size_bytes", ARG_REQUIRED, 0, VOL_OBJECT_BYTES_MAX, &size);
+	if (!r)
+		r = arg_bool(q, "allow_shrink", &shrink);
+	return r ? r : vol_resize(q->d->pool, name, size, shrink, &q->e);
+}
+
+/* Refuse what would pull a mounted tree from under its users. Blocking. */
+static int refuse_mounted(struct request *q, const char *name)
+{
+	char where[400];
+	if (!session_of_volume(q->d, name, where, sizeof(where)))
+		return 0;
+	return err_set(&q->e, ERR_IN_USE, "in use: %s; `tarn umount` it first", where);
+}
+
+struct volume_call {
+	struct request *q;
+	const char *name, *to;
+};
+
+static int destroy_co(void *arg)
+{
+	struct volume_call *c = arg;
+	return vol_destroy(c->q->d->pool, c->name, &c->q->e);
+}
+
+int verb_volume_destroy(struct request *q)
+{
+	struct volume_call c = { .q = q };
+	int r = arg_volume(q, "name", &c.name);
+	if (!r)
+		r = refuse_mounted(q, c.name);
+	return r ? r : hop_run(daemon_bg(q->d), destroy_co, &c, NULL, NULL);
+}
+
+static int rename_co(void *arg)
+{
+	struct volume_call *c = arg;
+	return vol_rename(c->q->d->pool, c->name, c->to, &c->q->e);
+}
+
+int verb_volume_rename(struct request *q)
+{
+	struct volume_call c = { .q = q };
+	int r = arg_volume(q, "name", &c.name);
+	if (!r)
+		r = arg_volume(q, "to", &c.to);
+	if (!r)
+		r = refuse_mounted(q, c.name);
+	return r ? r : hop_run(daemon_bg(q->d), rename_co, &c, NULL, NULL);
+}
