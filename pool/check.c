@@ -34,7 +34,8 @@ struct check {
 	struct seen *hash[SEEN_HASH];
 	uint8_t *buf;
 	uint64_t vol_id;
-	struct extent last_lz4;   /* a compressed extent's pieces refer to one address */
+	struct { struct addr addr; uint64_t start; } lz4[EXTENT_LZ4_BLOCKS_MAX];  /* whose pieces may follow */
+	unsigned lz4_next;
 	uint64_t last_object, last_end;
 };
 
@@ -103,7 +104,7 @@ static void verify_members(struct check *c, struct addr a, uint32_t blocks, chun
 {
 	struct pool *p = c->p;
 	unsigned n = 0;
-	struct { unsigned member; uint32_t dev; } todo[COPIES_MAX];
+	struct { unsigned member; uint32_t dev; } todo[MEMBERS_MAX];
 	struct chunk *ch;
 
 	lock_take(&p->lock);
@@ -222,6 +223,18 @@ static int verify_extent(void *arg, const void *buf)
 	return 0;
 }
 
+/* Is x a further piece of a compressed extent met before? Others may lie between its pieces. */
+static bool lz4_met(struct check *c, const struct extent *x)
+{
+	for (unsigned i = 0; i < EXTENT_LZ4_BLOCKS_MAX; i++)
+		if (c->lz4[i].addr.v == x->addr.v && c->lz4[i].start == x->lblk - x->skip)
+			return true;
+	c->lz4[c->lz4_next].addr = x->addr;
+	c->lz4[c->lz4_next].start = x->lblk - x->skip;
+	c->lz4_next = (c->lz4_next + 1) % EXTENT_LZ4_BLOCKS_MAX;
+	return false;
+}
+
 static int extent_item(struct check *c, uint64_t tree_id, const struct btree_item *it)
 {
 	struct extent x;
@@ -239,7 +252,7 @@ static int extent_item(struct check *c, uint64_t tree_id, const struct btree_ite
 		c->vol_id = tree_id;
 		c->last_object = it->key.object;
 		c->last_end = 0;
-		c->last_lz4.blocks = 0;
+		memset(c->lz4, 0, sizeof c->lz4);
 	}
 	if (x.lblk < c->last_end)
 		problem(c, "%s: overlaps the extent before it", what);
@@ -247,11 +260,7 @@ static int extent_item(struct check *c, uint64_t tree_id, const struct btree_ite
 	if (x.codec == EXTENT_RESERVED)
 		return 0;
 	if (x.codec == EXTENT_LZ4) {
-		bool same = c->last_lz4.blocks && addr_eq(c->last_lz4.addr, x.addr) &&
-			    c->last_lz4.lblk - c->last_lz4.skip == x.lblk - x.skip;
-
-		c->last_lz4 = x;
-		if (same)
+		if (lz4_met(c, &x))
 			return 0;
 	}
 	c->r->data_blocks += x.stored_blocks;
@@ -270,7 +279,11 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 	if (tree_id == TREE_SPACE)
 		return space_item(c, it);
 	if (tree_id == TREE_ROOT) {
-		if (vol_record_decode(c->p, it, &v))
+		int rc = vol_record_decode(c->p, it, &v);
+
+		if (rc == -ENOMEM)
+			return rc;
+		if (rc)
 			problem(c, "volume record %llu is invalid", (unsigned long long)it->key.object);
 		else
 			vol_free(v);

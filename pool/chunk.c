@@ -25,15 +25,34 @@ int dev_slots_init(struct pool *p, struct dev *d)
 	return d->slot_used ? 0 : -ENOMEM;
 }
 
+void dev_slot_release(struct dev *d, uint32_t slot)
+{
+	assert(bit_get(d->slot_used, slot));
+	bit_clear(d->slot_used, slot);
+	if (!d->slots_limit || slot < d->slots_limit)
+		d->slots_free++;
+}
+
+void dev_slots_recount(struct dev *d)
+{
+	uint32_t end = d->slots_limit ? d->slots_limit : d->slots;
+
+	d->slots_free = 0;
+	for (uint32_t i = 0; i < end; i++)
+		d->slots_free += !bit_get(d->slot_used, i);
+}
+
 static int slot_take(struct dev *d)
 {
+	uint32_t end = d->slots_limit ? d->slots_limit : d->slots;
+
 	for (uint32_t w = 0; w < (d->slots + 63) / 64; w++) {
 		uint32_t i;
 
 		if (d->slot_used[w] == UINT64_MAX)
 			continue;
 		i = w * 64 + (uint32_t)__builtin_ctzll(~d->slot_used[w]);
-		if (i >= d->slots)
+		if (i >= end)
 			break;
 		bit_set(d->slot_used, i);
 		d->slots_free--;
@@ -81,6 +100,57 @@ static int table_grow(struct pool *p)
 	return 0;
 }
 
+static unsigned writable_members(const struct pool *p, const struct chunk *c)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->nmembers; i++)
+		n += dev_writable(&p->devs[c->m[i].dev]);
+	return n;
+}
+
+bool chunk_complete(const struct pool *p, const struct chunk *c)
+{
+	return writable_members(p, c) == c->nmembers;
+}
+
+void chunk_count_free(struct pool *p, struct chunk *c, int64_t blocks)
+{
+	struct chunk_list *l = &p->lists[c->kind][c->copies];
+
+	if (c->usable)
+		l->free_blocks += (uint64_t)blocks;
+	else
+		l->stuck_blocks += (uint64_t)blocks;
+}
+
+static void leave_incomplete(struct pool *p, struct wpoint *wp)
+{
+	if (!wp->chunk || chunk_complete(p, wp->chunk))
+		return;
+	wp->chunk->is_write_point = false;
+	wp->chunk = NULL;
+}
+
+void chunk_usable_update(struct pool *p)
+{
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+			int64_t blocks = p->chunk_blocks - c->used - c->busy_count;
+			bool usable = writable_members(p, c);
+
+			if (usable == c->usable)
+				continue;
+			chunk_count_free(p, c, -blocks);
+			c->usable = usable;
+			chunk_count_free(p, c, blocks);
+		}
+	leave_incomplete(p, &p->wp_meta);
+	leave_incomplete(p, &p->wp_boot);
+	for (unsigned k = 1; k <= COPIES_MAX; k++)
+		leave_incomplete(p, &p->wp_data[k]);
+}
+
 static int table_add(struct pool *p, struct chunk *c)
 {
 	struct chunk_list *l = &p->lists[c->kind][c->copies];
@@ -94,7 +164,8 @@ static int table_add(struct pool *p, struct chunk *c)
 	c->list_next = l->head;
 	l->head = c;
 	l->count++;
-	l->free_blocks += p->chunk_blocks - c->used;
+	c->usable = writable_members(p, c);
+	chunk_count_free(p, c, p->chunk_blocks - c->used);
 	p->chunk_count++;
 	return 0;
 }
@@ -136,7 +207,7 @@ int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *
 		return err_set(e, ERR_FORMAT, "chunk %llx: record names chunk %llx",
 			       (unsigned long long)id, (unsigned long long)le64_get(cd->id));
 	if (cd->kind < CHUNK_BOOT || cd->kind > CHUNK_DATA || cd->copies < 1 || cd->copies > COPIES_MAX ||
-	    cd->members_count < 1 || cd->members_count > cd->copies ||
+	    cd->members_count < 1 || cd->members_count > SB_MEMBERS_MAX ||
 	    le32_get(cd->used_blocks) > p->chunk_blocks)
 		return err_set(e, ERR_FORMAT, "chunk %llx: kind, copies, members or use out of bounds",
 			       (unsigned long long)id);
@@ -161,8 +232,7 @@ int chunk_load(struct pool *p, const struct chunk_disk *cd)
 	if (c) {                      /* a boot chunk, known from the superblock: refresh the count */
 		uint32_t used = le32_get(cd->used_blocks);
 
-		p->lists[c->kind][c->copies].free_blocks += c->used;
-		p->lists[c->kind][c->copies].free_blocks -= used;
+		chunk_count_free(p, c, (int64_t)c->used - used);
 		c->used = used;
 		return 0;
 	}
@@ -215,33 +285,37 @@ static unsigned devs_in_service(const struct pool *p)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < p->ndevs; i++)
-		n += dev_writable(&p->devs[i]);
+		n += dev_placeable(&p->devs[i]);
 	return n;
 }
 
 uint8_t chunk_meta_copies(const struct pool *p)
 {
-	return (uint8_t)(p->ndevs < 3 ? p->ndevs : 3);
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < p->ndevs; i++)
+		n += p->devs[i].state != DEV_NONE && !(p->devs[i].flags & (DEV_F_EVACUATE | DEV_F_SPARE));
+	return (uint8_t)(n < 3 ? n ? n : 1 : 3);
 }
 
-static bool domain_taken(const struct pool *p, const struct chunk *c, const struct dev *d)
+static bool domain_taken(const struct pool *p, const struct chunk *c, const struct dev *d, unsigned except)
 {
 	for (unsigned i = 0; i < c->nmembers; i++)
-		if (d->domain[0] && !strcmp(p->devs[c->m[i].dev].domain, d->domain))
+		if (i != except && d->domain[0] && !strcmp(p->devs[c->m[i].dev].domain, d->domain))
 			return true;
 	return false;
 }
 
-static bool dev_taken(const struct chunk *c, const struct dev *d)
+static bool dev_taken(const struct chunk *c, const struct dev *d, unsigned except)
 {
 	for (unsigned i = 0; i < c->nmembers; i++)
-		if (c->m[i].dev == d->id)
+		if (i != except && c->m[i].dev == d->id)
 			return true;
 	return false;
 }
 
 /* The best device for one more member: another domain first, then the largest free share. */
-static struct dev *place_pick(struct pool *p, const struct chunk *c)
+static struct dev *place_pick(struct pool *p, const struct chunk *c, unsigned except)
 {
 	struct dev *best = NULL;
 	bool best_other = false;
@@ -250,9 +324,9 @@ static struct dev *place_pick(struct pool *p, const struct chunk *c)
 		struct dev *d = &p->devs[i];
 		bool other;
 
-		if (!dev_writable(d) || !d->slots_free || dev_taken(c, d))
+		if (!dev_placeable(d) || !d->slots_free || dev_taken(c, d, except))
 			continue;
-		other = !domain_taken(p, c, d);
+		other = !domain_taken(p, c, d, except);
 		if (best && best_other && !other)
 			continue;
 		if (!best || (other && !best_other) ||
@@ -273,7 +347,7 @@ uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots)
 	if (want > copies)
 		want = copies;
 	for (unsigned i = 0; i < p->ndevs; i++)
-		if (dev_writable(&p->devs[i]) && p->devs[i].slots_free) {
+		if (dev_placeable(&p->devs[i]) && p->devs[i].slots_free) {
 			f[n] = p->devs[i].slots_free;
 			sum += f[n++];
 		}
@@ -306,7 +380,6 @@ struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool us
 
 	if (!c)
 		return NULL;
-	(void)use_reserve;
 	c->id = p->next_chunk_id;
 	c->kind = kind;
 	c->copies = copies;
@@ -315,19 +388,20 @@ struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool us
 	if (want > copies)
 		want = copies;
 	while (c->nmembers < want) {
-		struct dev *d = place_pick(p, c);
+		struct dev *d = place_pick(p, c, MEMBERS_MAX);
 
 		if (!d)
 			break;
 		c->m[c->nmembers].dev = (uint16_t)d->id;
 		c->m[c->nmembers++].slot = (uint32_t)slot_take(d);
 	}
+	if (use_reserve && c->nmembers)
+		want = c->nmembers;         /* better than nowhere; completed when there is room */
 	if (!want || c->nmembers < want || space_bits_alloc(p, c) || table_add(p, c)) {
 		for (unsigned i = 0; i < c->nmembers; i++) {
 			struct dev *d = &p->devs[c->m[i].dev];
 
-			bit_clear(d->slot_used, c->m[i].slot);
-			d->slots_free++;
+			dev_slot_release(d, c->m[i].slot);
 		}
 		chunk_free(c);
 		return NULL;
@@ -342,7 +416,7 @@ bool chunk_add_members(struct pool *p, struct chunk *c)
 	bool added = false;
 
 	while (c->nmembers < c->copies) {
-		struct dev *d = place_pick(p, c);
+		struct dev *d = place_pick(p, c, MEMBERS_MAX);
 
 		if (!d)
 			break;
@@ -353,6 +427,41 @@ bool chunk_add_members(struct pool *p, struct chunk *c)
 		added = true;
 	}
 	return added;
+}
+
+int chunk_member_add(struct pool *p, struct chunk *c, unsigned from)
+{
+	struct dev *d = place_pick(p, c, from);
+
+	if (!d || c->nmembers == MEMBERS_MAX)
+		return -1;
+	c->m[c->nmembers] = (struct member){ (uint16_t)d->id, (uint32_t)slot_take(d), 1 };
+	chunk_mark_dirty(p, c);
+	return c->nmembers++;
+}
+
+static bool queue_slot(struct txn *t, uint16_t dev, uint32_t slot)
+{
+	if (t->slots_count == t->slots_cap) {
+		size_t cap = t->slots_cap ? t->slots_cap * 2 : 64;
+		struct slot_free *s = realloc(t->slots, cap * sizeof *s);
+
+		if (!s)
+			return false;
+		t->slots = s;
+		t->slots_cap = cap;
+	}
+	t->slots[t->slots_count++] = (struct slot_free){ dev, slot };
+	return true;
+}
+
+void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i)
+{
+	/* Without memory the slot stays taken until the next import: no harm but space. */
+	queue_slot(p->open, c->m[i].dev, c->m[i].slot);
+	memmove(&c->m[i], &c->m[i + 1], (c->nmembers - i - 1) * sizeof c->m[0]);
+	c->nmembers--;
+	chunk_mark_dirty(p, c);
 }
 
 static void unlink_from(struct chunk **head, struct chunk *c, size_t next_off)
@@ -368,30 +477,33 @@ static void unlink_from(struct chunk **head, struct chunk *c, size_t next_off)
 void chunk_remove(struct pool *p, struct chunk *c)
 {
 	struct chunk_list *l = &p->lists[c->kind][c->copies];
-	struct txn *t = p->open;
 
 	assert(!c->used && !c->busy_count && !c->is_write_point);
 	unlink_from(&p->chunk_hash[hash_pos(p, c->id)], c, offsetof(struct chunk, hash_next));
 	unlink_from(&l->head, c, offsetof(struct chunk, list_next));
 	unlink_from(&p->dirty_chunks, c, offsetof(struct chunk, dirty_next));
 	l->count--;
-	l->free_blocks -= p->chunk_blocks;
+	chunk_count_free(p, c, -(int64_t)p->chunk_blocks);
 	p->chunk_count--;
-	if (t->slots_count + c->nmembers > t->slots_cap) {
-		size_t cap = t->slots_cap ? t->slots_cap * 2 : 64;
-		struct slot_free *s = realloc(t->slots, cap * sizeof *s);
-
-		/* Without memory the slots stay taken until the next import: no harm but space. */
-		if (!s) {
-			chunk_free(c);
-			return;
-		}
-		t->slots = s;
-		t->slots_cap = cap;
-	}
 	for (unsigned i = 0; i < c->nmembers; i++)
-		t->slots[t->slots_count++] = (struct slot_free){ c->m[i].dev, c->m[i].slot };
+		queue_slot(p->open, c->m[i].dev, c->m[i].slot);
 	chunk_free(c);
+}
+
+void chunk_set_copies(struct pool *p, struct chunk *c, uint8_t copies)
+{
+	struct chunk_list *from = &p->lists[c->kind][c->copies], *to = &p->lists[c->kind][copies];
+	int64_t free_blocks = p->chunk_blocks - c->used - c->busy_count;
+
+	chunk_count_free(p, c, -free_blocks);
+	unlink_from(&from->head, c, offsetof(struct chunk, list_next));
+	from->count--;
+	c->copies = copies;
+	c->list_next = to->head;
+	to->head = c;
+	to->count++;
+	chunk_count_free(p, c, free_blocks);
+	chunk_mark_dirty(p, c);
 }
 
 uint64_t chunk_member_since(const struct pool *p, const struct member *m)
@@ -433,6 +545,7 @@ void dev_fault_locked(struct pool *p, struct dev *d, int code, const char *doing
 		return;
 	}
 	d->state = DEV_FAULTED;
+	chunk_usable_update(p);
 	if (!d->stale_since)
 		d->stale_since = p->durable_txn + 1;
 	event_emit_locked(p, "device-faulted", "device %u (%s): %s: %s; out of service since transaction %llu",

@@ -20,8 +20,8 @@ struct chunk *chunk_find(struct pool *p, uint64_t id);
 int chunk_load(struct pool *p, const struct chunk_disk *cd);
 int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *p, struct err *e);
 void chunk_to_disk(const struct chunk *c, struct chunk_disk *ret_cd);
-/* Create a chunk with slots on different devices (failure domains first, then free share). Fewer members than copies
- * only when fewer devices are in service. NULL: no slots (leaving `keep` chunk sets of metadata untouched). */
+/* Create a chunk with slots on different devices (failure domains first, then free share). Fewer members than copies only when
+ * fewer devices are in service, or (use_reserve) when there is no room for more. NULL: no slots. */
 struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve);
 void chunk_mark_dirty(struct pool *p, struct chunk *c);
 /* Remove from the table; slots are freed when the open transaction is durable. */
@@ -32,6 +32,21 @@ uint8_t chunk_meta_copies(const struct pool *p);
 bool chunk_add_members(struct pool *p, struct chunk *c);
 /* How many chunks of this many copies could be created, with keep_slots fewer slots. */
 uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots);
+/* Give the chunk one more member, stale from the beginning, instead of the one at `from` (whose failure domain may be used
+ * again). Its index, or -1 when there is no place. / Take a member away; its slot is free when the open transaction is durable. */
+int chunk_member_add(struct pool *p, struct chunk *c, unsigned from);
+void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i);
+/* Count blocks of c that become free (or, negative, taken). */
+void chunk_count_free(struct pool *p, struct chunk *c, int64_t blocks);
+/* Devices went out of or came into service: which chunks can be written, and where writing goes on. */
+void chunk_usable_update(struct pool *p);
+/* Is every member's device in service? */
+bool chunk_complete(const struct pool *p, const struct chunk *c);
+/* Change how many copies the chunk wants; members follow (resync adds, mover drops). */
+void chunk_set_copies(struct pool *p, struct chunk *c, uint8_t copies);
+void dev_slot_release(struct dev *d, uint32_t slot);
+/* Recount what is free below the limit. */
+void dev_slots_recount(struct dev *d);
 uint64_t chunk_member_since(const struct pool *p, const struct member *m);
 uint64_t chunk_slot_offset(const struct pool *p, uint32_t slot);
 int dev_slots_init(struct pool *p, struct dev *d);
@@ -72,8 +87,8 @@ int chunk_read_member(struct pool *p, struct addr a, uint32_t blocks, void *buf,
 int chunk_write_member(struct pool *p, struct addr a, uint32_t blocks, const void *buf, unsigned member);
 
 struct chunk_write_io {          /* caller's memory, valid until done */
-	struct dev_io io[COPIES_MAX];
-	struct dev *dev[COPIES_MAX];
+	struct dev_io io[MEMBERS_MAX];
+	struct dev *dev[MEMBERS_MAX];
 	struct pool *p;
 	unsigned nio, pending, ok;
 	int res;                 /* 0 when at least one copy was written */

@@ -192,7 +192,7 @@ static unsigned write_prepare(struct pool *p, struct chunk_write_io *w, struct a
 static void write_start(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks, struct iovec *iov,
 			unsigned iovcnt, unsigned flags, int only)
 {
-	struct dev_backend *be[COPIES_MAX];
+	struct dev_backend *be[MEMBERS_MAX];
 	unsigned n;
 
 	w->p = p;
@@ -255,7 +255,7 @@ int chunk_write_member(struct pool *p, struct addr a, uint32_t blocks, const voi
 static void repair_members(struct pool *p, struct addr a, uint32_t blocks, const void *buf, unsigned bad,
 			   const char *what, const int *why)
 {
-	for (unsigned i = 0; i < COPIES_MAX; i++) {
+	for (unsigned i = 0; i < MEMBERS_MAX; i++) {
 		struct dev *d;
 		struct chunk *c;
 		int rc;
@@ -283,7 +283,7 @@ int chunk_read_verified(struct pool *p, struct addr a, uint32_t blocks, void *bu
 			void *arg, const char *what)
 {
 	unsigned bad = 0, tried = 0;
-	int why[COPIES_MAX] = { 0 }, rc = ERR_DEV_GONE;
+	int why[MEMBERS_MAX] = { 0 }, rc = ERR_DEV_GONE;
 
 	for (;;) {
 		struct chunk *c;

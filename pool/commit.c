@@ -185,7 +185,7 @@ static struct chunk *find_empty(struct pool *p)
 	for (unsigned k = 1; k <= COPIES_MAX; k++)
 		for (unsigned kind = CHUNK_META; kind <= CHUNK_DATA; kind += CHUNK_DATA - CHUNK_META)
 			for (struct chunk *c = p->lists[kind][k].head; c; c = c->list_next)
-				if (!c->used && !c->busy_count && !c->is_write_point)
+				if (!c->used && !c->busy_count && !c->is_write_point && !c->moving)
 					return c;
 	return NULL;
 }

@@ -268,6 +268,14 @@ void delta_flush_begin(struct vol *v, struct dseg *s)
 	head = delta_seg(&v->flushing, s->object, s->win);
 	if (head)
 		RB_REMOVE(dtree, &v->flushing, head);
+	/* What is superseded must not come up again should the newer write be done first. */
+	for (struct dseg *c = head; c; c = c->older)
+		for (unsigned i = 0; i < SEG_BLOCKS; i++)
+			if (c->present & s->present & 1u << i) {
+				c->present &= ~(1u << i);
+				dbuf_unref(v->p, c->buf[i]);
+				v->flushing_blocks--;
+			}
 	s->older = head;
 	RB_INSERT(dtree, &v->flushing, s);
 }

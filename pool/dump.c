@@ -138,7 +138,7 @@ static int dump_one_node(struct pool *p, const char *arg, FILE *f, struct err *e
 
 	if (!buf)
 		return err_set(e, -ENOMEM, "out of memory");
-	for (unsigned m = 0; m < COPIES_MAX && !good; m++) {
+	for (unsigned m = 0; m < MEMBERS_MAX && !good; m++) {
 		struct err one = { 0 };
 		struct node_ptr ptr = { a, 0, 0 };
 		int r = chunk_read_member(p, a, NODE_BLOCKS, buf, m);

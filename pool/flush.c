@@ -3,6 +3,7 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/delta.h"
+#include "pool/event.h"
 #include "pool/extent.h"
 #include "pool/space.h"
 #include "pool/txn.h"
@@ -394,6 +395,38 @@ static void pieces_free(struct job *j)
 	}
 }
 
+/* No device took some of the data (its only copy was to go to one that failed): what has not been overwritten or dropped since
+ * becomes dirty again and finds another place with the next commit. Until then no sync may count on this transaction. */
+static void redo(struct job *j)
+{
+	struct vol *v = j->v;
+	struct pool *p = j->p;
+
+	v->redo_txn = j->txn->nr;
+	v->flushed_unlogged = true;
+	for (unsigned k = 0; k < j->nsegs; k++) {
+		struct dseg *s = j->segs[k], *a;
+
+		for (unsigned i = 0; i < SEG_BLOCKS; i++) {
+			uint64_t at = s->win * SEG_BLOCKS + i;
+
+			a = delta_seg(&v->active, s->object, s->win);
+			if (!(s->present & 1u << i) || (a && a->present & 1u << i))
+				continue;
+			if (delta_prepare(v, s->object, at, 1)) {
+				pool_fault_locked(p, -ENOMEM, "keep data that could not be written");
+				return;
+			}
+			dbuf_ref(p, s->buf[i]);
+			p->reserved[v->copies]++;
+			delta_put(v, s->object, at, s->buf[i]);
+		}
+	}
+	txn_mark_dirty_locked(p);
+	event_emit_locked(p, "write-redo", "volume %s: data found no device that takes it; placed anew", v->name);
+	txn_commit_request_locked(p);
+}
+
 static void job_main(void *arg)
 {
 	struct job *j = arg;
@@ -430,8 +463,10 @@ static void job_main(void *arg)
 	if (!rc)
 		rc = write_pieces(j);
 	lock_take(&p->lock);
-	if (rc)
+	if (rc == -ENOMEM)
 		pool_fault_locked(p, rc, "write data");
+	else if (rc && !p->faulted)
+		redo(j);
 	for (unsigned i = 0; i < j->blocks; i++)
 		dbuf_unref(p, j->held[i]);
 	job_release(j);
@@ -450,8 +485,10 @@ static bool job_start_locked(struct vol *v, bool tail)
 {
 	struct job *j = calloc(1, sizeof *j);
 
-	if (!j)
+	if (!j) {
+		pool_fault_locked(v->p, -ENOMEM, "start a flush");
 		return false;
+	}
 	j->p = v->p;
 	j->v = v;
 	j->tail = tail;

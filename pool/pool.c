@@ -5,6 +5,7 @@
 #include "pool/delta.h"
 #include "pool/event.h"
 #include "pool/flush.h"
+#include "pool/mover.h"
 #include "pool/pool_impl.h"
 #include "pool/resync.h"
 #include "pool/sb.h"
@@ -129,7 +130,7 @@ static void ticker(void *arg)
 
 int pool_bg_start(struct pool *p)
 {
-	co_fn *const fns[] = { txn_committer, flush_flusher, vol_reaper, ticker };
+	co_fn *const fns[] = { txn_committer, flush_flusher, vol_reaper, mover_main, ticker };
 
 	p->running = true;
 	p->reap_wanted = true;
@@ -170,6 +171,7 @@ void pool_bg_stop(struct pool *p)
 	waitq_wake_all(&p->commit_waiters);
 	waitq_wake_all(&p->gate_waiters);
 	waitq_wake_all(&p->arena.waiters);
+	waitq_wake_all(&p->mover_waiters);
 	while (p->bg_count)
 		waitq_wait(&p->bg_waiters, &p->lock);
 	while (work_left(p)) {
@@ -260,6 +262,10 @@ static void status_dev(const struct pool *p, const struct dev *d, struct pool_de
 	s->stale_since_txn = d->stale_since;
 	s->resync_done_bytes = d->resync_done;
 	s->resync_total_bytes = d->resync_total;
+	snprintf(s->class_name, sizeof s->class_name, "%s", d->class_name);
+	s->evacuating = d->flags & DEV_F_EVACUATE;
+	s->spare = d->flags & DEV_F_SPARE;
+	s->shrinking = d->slots_limit;
 }
 
 static const char *health(const struct pool *p)
@@ -267,7 +273,7 @@ static const char *health(const struct pool *p)
 	if (p->faulted)
 		return "faulted";
 	for (unsigned i = 0; i < p->ndevs; i++)
-		if (p->devs[i].state != DEV_ONLINE)
+		if (p->devs[i].state != DEV_ONLINE && p->devs[i].state != DEV_NONE)
 			return "degraded";
 	return "online";
 }
@@ -278,7 +284,7 @@ static void status_space(struct pool *p, struct pool_status *s)
 	for (unsigned kind = CHUNK_BOOT; kind <= CHUNK_DATA; kind++)
 		for (unsigned k = 1; k <= COPIES_MAX; k++) {
 			const struct chunk_list *l = &p->lists[kind][k];
-			uint64_t used = (l->count * p->chunk_blocks - l->free_blocks) * BLOCK_SIZE;
+			uint64_t used = (l->count * p->chunk_blocks - l->free_blocks - l->stuck_blocks) * BLOCK_SIZE;
 
 			s->raw_used_bytes += used * k;
 			if (kind == CHUNK_META || kind == CHUNK_BOOT)
@@ -299,10 +305,14 @@ void pool_status_get(struct pool *p, struct pool_status *s)
 	s->txn = p->durable_txn;
 	s->chunk_bytes = (uint64_t)p->chunk_blocks * BLOCK_SIZE;
 	s->chunks = p->chunk_count;
-	s->ndevs = p->ndevs;
 	for (unsigned i = 0; i < p->ndevs; i++) {
-		status_dev(p, &p->devs[i], &s->devs[i]);
-		s->raw_bytes += s->devs[i].size_bytes;
+		struct pool_dev_status *ds = &s->devs[s->ndevs];
+
+		if (p->devs[i].state == DEV_NONE)
+			continue;
+		status_dev(p, &p->devs[i], ds);
+		s->ndevs++;
+		s->raw_bytes += ds->size_bytes;
 		s->dev_write_bytes += p->devs[i].write_bytes;
 	}
 	status_space(p, s);
@@ -317,100 +327,4 @@ void pool_status_get(struct pool *p, struct pool_status *s)
 	for (struct vol *v = p->vols; v; v = v->next)
 		s->volumes += !v->destroying;
 	lock_drop(&p->lock);
-}
-
-/* ---- devices out of and into service ---- */
-
-static unsigned others_online(const struct pool *p, const struct dev *d)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < p->ndevs; i++)
-		n += i != d->id && p->devs[i].state == DEV_ONLINE;
-	return n;
-}
-
-int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
-{
-	struct dev_backend *b;
-	struct dev *d;
-
-	if (dev_id >= p->ndevs)
-		return err_set(e, -ENOENT, "pool %s has no device %u", p->name, dev_id);
-	lock_take(&p->lock);
-	d = &p->devs[dev_id];
-	if (!others_online(p, d)) {
-		lock_drop(&p->lock);
-		return err_set(e, -EBUSY, "device %u is the last one in service; export the pool instead", dev_id);
-	}
-	if (d->state == DEV_ONLINE || d->state == DEV_RESYNC) {
-		if (!d->stale_since)
-			d->stale_since = p->durable_txn + 1;
-		event_emit_locked(p, "device-offline", "device %u (%s) taken out of service since transaction %llu",
-				  d->id, d->path, (unsigned long long)d->stale_since);
-	}
-	d->state = DEV_OFFLINE;
-	while (d->inflight) {
-		lock_drop(&p->lock);
-		co_sleep_ns(1000000);
-		lock_take(&p->lock);
-	}
-	b = d->backend;
-	d->backend = NULL;
-	lock_drop(&p->lock);
-	dev_close(b);
-	return txn_commit_wait(p);
-}
-
-static struct dev *dev_of_sb(struct pool *p, const struct sb_disk *sb)
-{
-	uint32_t own = le32_get(sb->own_dev);
-
-	if (memcmp(sb->pool_uuid, p->uuid, 16) || own >= p->ndevs ||
-	    memcmp(sb->devs[own].uuid, p->devs[own].uuid, 16))
-		return NULL;
-	return &p->devs[own];
-}
-
-int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
-{
-	struct sb_disk *sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
-	struct dev_backend *old = NULL;
-	struct dev *d;
-	uint64_t since;
-	int rc = sb ? sb_read_newest(b, sb, e) : err_set(e, -ENOMEM, "out of memory");
-
-	if (rc)
-		goto out;
-	lock_take(&p->lock);
-	d = dev_of_sb(p, sb);
-	if (!d || (d->backend && (d->state == DEV_ONLINE || d->state == DEV_RESYNC)) ||
-	    b->size_bytes < d->size_bytes) {
-		rc = d ? -EBUSY : ERR_POOL_ID;
-		lock_drop(&p->lock);
-		err_set(e, rc, rc == ERR_POOL_ID ? "%s does not belong to pool %s" :
-			"%s: its place in pool %s is taken, or it has become smaller", b->path, p->name);
-		goto out;
-	}
-	while (d->inflight) {
-		lock_drop(&p->lock);
-		co_sleep_ns(1000000);
-		lock_take(&p->lock);
-	}
-	old = d->backend;
-	since = le64_get(sb->txn) + 1;   /* it cannot know more than its own superblock says */
-	if (!d->stale_since || since < d->stale_since)
-		d->stale_since = since;
-	d->backend = b;
-	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
-	d->state = DEV_RESYNC;
-	p->resync_wanted = true;
-	event_emit_locked(p, "device-online", "device %u (%s) is back; resynchronising from transaction %llu", d->id,
-			  d->path, (unsigned long long)d->stale_since);
-	txn_mark_dirty_locked(p);
-	lock_drop(&p->lock);
-	dev_close(old);
-out:
-	free(sb);
-	return rc;
 }

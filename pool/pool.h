@@ -26,6 +26,7 @@ struct pool_options {            /* zero = default */
 	bool read_only;          /* no replay, no writes: for check and dump of an exported pool */
 	bool degraded_ok;        /* import although fewer than a majority of devices are here */
 	bool force;              /* skip the heartbeat wait, take over */
+	uint64_t mover_bytes_per_s; /* limit of evacuation and rebalance; 0: only yields to requests */
 };
 
 struct pool_create_dev {
@@ -50,7 +51,7 @@ void pool_abandon(struct pool *p);
 /* Make everything acknowledged durable: a full commit. Yields. */
 int pool_commit(struct pool *p);
 
-enum dev_state { DEV_ONLINE = 1, DEV_FAULTED, DEV_MISSING, DEV_OFFLINE, DEV_RESYNC };
+enum dev_state { DEV_NONE = 0, DEV_ONLINE = 1, DEV_FAULTED, DEV_MISSING, DEV_OFFLINE, DEV_RESYNC };
 const char *dev_state_name(enum dev_state s);
 struct pool_dev_status {
 	uint32_t id;
@@ -61,6 +62,8 @@ struct pool_dev_status {
 	uint64_t read_bytes, write_bytes, read_errors, write_errors, checksum_errors, repaired;
 	uint64_t stale_since_txn;        /* 0: current */
 	uint64_t resync_done_bytes, resync_total_bytes;
+	char class_name[16];
+	bool evacuating, spare, shrinking;
 };
 struct pool_status {
 	char name[POOL_NAME_MAX + 1];
@@ -80,6 +83,27 @@ void pool_status_get(struct pool *p, struct pool_status *ret_s);
  * written meanwhile, in background. Yields. -ENOENT: no such device; ERR_POOL_ID: backend is of another pool. */
 int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e);
 int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e);
+
+/* ---- geometry: all online; each yields; what moves data goes on in background, over restarts ---- */
+struct pool_add_options { char domain[POOL_DOMAIN_MAX + 1]; char class_name[16]; bool spare; };
+/* Take a device into the pool (its ends are wiped; the caller has looked for signatures). Taken over on success. */
+int pool_dev_add(struct pool *p, struct dev_backend *b, const struct pool_add_options *o, struct err *e);
+/* What a removal or shrink would move, and whether it fits: a proof by placing every chunk on paper. */
+struct pool_move_plan { uint64_t chunks, bytes; bool fits; char reason[160]; };
+/* Empty a device and let it leave the pool. It stays in service until it is empty; a missing one is rebuilt from the other
+ * copies. -ENOSPC when the plan says it does not fit. dry_run: only the plan. */
+int pool_dev_remove(struct pool *p, uint32_t dev_id, bool dry_run, struct pool_move_plan *ret_plan, struct err *e);
+/* Stop removing or shrinking a device; what has moved stays where it is. */
+int pool_dev_remove_cancel(struct pool *p, uint32_t dev_id, struct err *e);
+/* Use only the first size_bytes of a device; when done (event device-shrunk) the rest may be cut off. */
+int pool_dev_shrink(struct pool *p, uint32_t dev_id, uint64_t size_bytes, bool dry_run,
+		    struct pool_move_plan *ret_plan, struct err *e);
+/* Use a device that has become larger (size_bytes: what the caller found). */
+int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct err *e);
+/* Level the use of the devices; ends by itself. */
+int pool_rebalance(struct pool *p, bool on);
+struct pool_mover_status { bool active, rebalancing; uint64_t done_bytes, left_bytes; };
+void pool_mover_status_get(struct pool *p, struct pool_mover_status *ret_s);
 
 /* Last events, oldest first. seq grows by one per event; text names volume, offset and device where known. */
 struct pool_event { uint64_t seq, wall_ns; char kind[24]; char text[232]; };

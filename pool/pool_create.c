@@ -11,7 +11,7 @@
 
 _Static_assert(sizeof(struct sb_disk) == SB_SIZE, "superblock");
 _Static_assert(sizeof(struct heartbeat_disk) == 4096, "heartbeat");
-_Static_assert(sizeof(struct chunk_disk) == 88, "chunk record");
+_Static_assert(sizeof(struct chunk_disk) == 120, "chunk record");
 _Static_assert(offsetof(struct sb_disk, devs) == 488, "superblock devices");
 
 #define CHUNK_BYTES_MIN (1u << 20)
@@ -45,7 +45,7 @@ static int check_args(const char *name, struct pool_create_dev *devs, unsigned n
 	return 0;
 }
 
-static int wipe(struct dev_backend *b, struct err *e)
+int pool_wipe(struct dev_backend *b, struct err *e)
 {
 	uint8_t *zero = aligned_alloc(BLOCK_SIZE, 1u << 20);
 	uint64_t end = b->size_bytes / BLOCK_SIZE * BLOCK_SIZE;
@@ -80,7 +80,7 @@ static int add_devs(struct pool *p, struct pool_create_dev *devs, unsigned n, st
 		rc = dev_slots_init(p, d);
 		if (rc)
 			return err_set(e, rc, "%s: %s", d->path, err_str(rc));
-		rc = wipe(d->backend, e);
+		rc = pool_wipe(d->backend, e);
 		if (rc)
 			return rc;
 	}
@@ -103,7 +103,7 @@ static int format(struct pool *p, struct err *e)
 		for (uint32_t i = 0; i < p->chunk_blocks; i++)
 			bit_set(p->log_chunk->bits, i);
 		p->log_chunk->used = p->chunk_blocks;
-		p->lists[CHUNK_LOG][p->log_chunk->copies].free_blocks -= p->chunk_blocks;
+		chunk_count_free(p, p->log_chunk, -(int64_t)p->chunk_blocks);
 		p->log_epoch = 1;
 		p->log_seq = 1;
 	}

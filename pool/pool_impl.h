@@ -9,5 +9,7 @@ void pool_free(struct pool *p);
 /* Background coroutines on p->bg. */
 int pool_bg_start(struct pool *p);
 void pool_bg_stop(struct pool *p);
+/* Zero both ends of a device, so that nothing older is found there. Yields. */
+int pool_wipe(struct dev_backend *b, struct err *e);
 void pool_trees_init(struct pool *p, const struct sb_disk *sb);
 #endif

@@ -8,6 +8,7 @@
 #include "pool/chunk.h"
 #include "pool/event.h"
 #include "pool/ilog.h"
+#include "pool/mover.h"
 #include "pool/pool_impl.h"
 #include "pool/sb.h"
 #include "pool/space.h"
@@ -71,11 +72,15 @@ static int add_devs(struct import *im, struct err *e)
 		int rc;
 
 		d->id = i;
+		if (s->state == DEV_NONE)
+			continue;
 		memcpy(d->uuid, s->uuid, 16);
 		d->size_bytes = le64_get(s->size_bytes);
 		d->stale_since = le64_get(s->stale_since);
 		snprintf(d->domain, sizeof d->domain, "%s", s->domain);
 		snprintf(d->path, sizeof d->path, "%s", s->path);
+		snprintf(d->class_name, sizeof d->class_name, "%s", s->class_name);
+		d->flags = s->flags;
 		d->state = s->state == DEV_OFFLINE ? DEV_OFFLINE : DEV_MISSING;
 		rc = dev_slots_init(p, d);
 		if (rc)
@@ -111,7 +116,7 @@ static int attach(struct import *im, struct err *e)
 		uint32_t id = le32_get(own->own_dev);
 		struct dev *d = id < p->ndevs ? &p->devs[id] : NULL;
 
-		if (!d || memcmp(own->devs[id].uuid, d->uuid, 16))
+		if (!d || d->state == DEV_NONE || memcmp(own->devs[id].uuid, d->uuid, 16))
 			return err_set(e, ERR_POOL_ID, "%s is not a member of pool %s any more", im->devs[i]->path,
 				       p->name);
 		if (d->backend)
@@ -125,6 +130,7 @@ static int attach(struct import *im, struct err *e)
 			continue;            /* stays out until `online` */
 		d->backend = im->devs[i];
 		im->devs[i] = NULL;
+		d->backend->size_bytes = d->size_bytes;   /* what the pool uses: the back ring ends there */
 		snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, d->backend->path);
 		dev_place(im, d, own);
 	}
@@ -152,7 +158,7 @@ static int check_quorum(struct import *im, struct err *e)
 	for (unsigned i = 0; i < p->ndevs; i++) {
 		struct dev *d = &p->devs[i];
 
-		if (d->backend || d->stale_since)
+		if (d->backend || d->stale_since || d->state == DEV_NONE)
 			continue;
 		d->stale_since = le64_get(im->newest->txn) + 1;
 		if (d->state != DEV_OFFLINE)
@@ -283,6 +289,19 @@ static int load(struct import *im, struct err *e)
 	if (rc)
 		return err_set(e, rc, "read the list of volumes: %s", err_str(rc));
 	lock_take(&p->lock);
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		struct dev *d = &p->devs[i];
+
+		if (d->state == DEV_NONE)
+			continue;
+		d->slots_limit = le32_get(sb->devs[i].slots_limit);
+		if (d->slots_limit > d->slots)
+			d->slots_limit = 0;
+		dev_slots_recount(d);
+	}
+	if (!p->read_only)
+		mover_forget_half_done(p);
+	mover_wake_locked(p);
 	space_reserve_init(p);
 	p->log_chunk = chunk_find(p, le64_get(sb->log_chunk_id));
 	lock_drop(&p->lock);

@@ -18,6 +18,7 @@
 #include "pool/vol.h"
 
 #define COPIES_MAX 4
+#define MEMBERS_MAX SB_MEMBERS_MAX
 #define TREE_MAP 1u
 #define TREE_SPACE 2u
 #define TREE_ROOT 3u
@@ -33,7 +34,10 @@ struct dev {
 	char domain[POOL_DOMAIN_MAX + 1];
 	char path[256];
 	uint64_t stale_since;             /* txn from which on it missed writes; 0 = current */
-	uint32_t slots, slots_free;
+	uint8_t flags;                    /* DEV_F_* */
+	char class_name[16];
+	uint32_t slots, slots_free;       /* free: below the limit */
+	uint32_t slots_limit;             /* 0: none; else slots from here on are being emptied */
 	uint64_t *slot_used;              /* bitmap */
 	unsigned inflight;                /* I/Os under way on backend */
 	unsigned reads_inflight;
@@ -50,7 +54,7 @@ struct member {
 struct chunk {
 	uint64_t id;
 	uint8_t kind, copies, nmembers;
-	struct member m[COPIES_MAX];
+	struct member m[MEMBERS_MAX];
 	uint64_t created_txn;
 	uint32_t used;                    /* bits set: allocated as of the open transaction */
 	uint32_t busy_count;              /* freed, not yet reusable */
@@ -59,9 +63,16 @@ struct chunk {
 	bool dirty;                       /* record or bitmap differs from the trees */
 	bool new_record;                  /* not in the trees yet */
 	bool is_write_point, condemned;
+	bool moving;                      /* a member is on its way: mover.h */
+	bool usable;                      /* some member's device takes writes */
 	struct chunk *hash_next, *dirty_next, *list_next;
 };
-struct chunk_list { struct chunk *head; uint64_t free_blocks; uint64_t count; };
+struct chunk_list {
+	struct chunk *head;
+	uint64_t count;
+	uint64_t free_blocks;             /* in usable chunks */
+	uint64_t stuck_blocks;            /* free, in chunks that no device in service holds */
+};
 
 /* ---- transactions ---- */
 struct free_ext { struct addr addr; uint32_t blocks; };
@@ -114,6 +125,10 @@ struct pool {
 	bool resync_running, resync_wanted;
 	bool reap_wanted;
 
+	bool mover_wanted, mover_running, rebalancing;
+	struct waitq mover_waiters;
+	uint64_t mover_done_blocks, mover_moved_chunks;
+
 	uint32_t chunk_blocks;
 	uint64_t next_chunk_id, next_volume_id;
 	struct chunk **chunk_hash; size_t chunk_hash_size; uint64_t chunk_count;
@@ -165,6 +180,13 @@ struct pool {
 	uint64_t event_seq;
 	uint64_t commits, log_writes, log_bytes, user_write_bytes;
 };
+
+/* May new members be placed on it? */
+static inline bool dev_placeable(const struct dev *d)
+{
+	return d->backend && (d->state == DEV_ONLINE || d->state == DEV_RESYNC) &&
+	       !(d->flags & (DEV_F_EVACUATE | DEV_F_SPARE));
+}
 
 static inline bool dev_writable(const struct dev *d)
 {

@@ -38,7 +38,7 @@ static int copy_to(struct resync *r, struct addr a, uint32_t blocks, unsigned ma
 {
 	struct pool *p = r->p;
 
-	for (unsigned m = 0; m < COPIES_MAX; m++) {
+	for (unsigned m = 0; m < MEMBERS_MAX; m++) {
 		struct chunk *c;
 		int rc;
 
@@ -252,7 +252,7 @@ void resync_start_wanted(struct pool *p)
 	bool start;
 
 	lock_take(&p->lock);
-	start = p->resync_wanted && !p->resync_running && !p->stopping && !p->faulted;
+	start = p->resync_wanted && !p->resync_running && !p->mover_running && !p->stopping && !p->faulted;
 	if (start) {
 		p->resync_wanted = false;
 		p->resync_running = true;

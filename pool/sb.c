@@ -60,6 +60,7 @@ int sb_validate(const struct sb_disk *sb, struct err *e)
 	for (uint32_t i = 0; i < ndevs; i++)
 		if (!memchr(sb->devs[i].domain, 0, sizeof sb->devs[i].domain) ||
 		    !memchr(sb->devs[i].path, 0, sizeof sb->devs[i].path) ||
+		    !memchr(sb->devs[i].class_name, 0, sizeof sb->devs[i].class_name) ||
 		    le64_get(sb->devs[i].size_bytes) >> 62)
 			return err_set(e, ERR_FORMAT, "superblock: device %u out of bounds", i);
 	return 0;
@@ -175,6 +176,9 @@ static void fill_devs(struct pool *p, struct sb_disk *sb)
 		s->size_bytes = le64_of(d->size_bytes);
 		s->stale_since = le64_of(d->stale_since);
 		s->state = (uint8_t)d->state;
+		s->flags = d->flags;
+		s->slots_limit = le32_of(d->slots_limit);
+		snprintf(s->class_name, sizeof s->class_name, "%s", d->class_name);
 		snprintf(s->domain, sizeof s->domain, "%s", d->domain);
 		snprintf(s->path, sizeof s->path, "%.*s", (int)sizeof s->path - 1, d->path);
 	}

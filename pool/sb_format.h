@@ -20,13 +20,14 @@
 #define SB_MAGIC "TARNSB1"        /* 8 bytes with the final NUL */
 #define SB_VERSION 1
 #define SB_DEVS_MAX 64
-#define SB_BOOT_MAX 24
-#define SB_MEMBERS_MAX 4
+#define SB_BOOT_MAX 20
+#define SB_MEMBERS_MAX 6            /* 4 copies, and members on their way */
 
 #define SB_FEATURES_INCOMPAT 0ull /* known ones; an unknown bit refuses the import */
 #define SB_FEATURES_RO_COMPAT 0ull /* an unknown bit allows read-only import */
 
 enum { SB_FLAG_CLEAN = 1 };       /* exported: no log to replay, nobody has it */
+enum { DEV_F_EVACUATE = 1, DEV_F_SPARE = 2 };
 enum { CHUNK_BOOT = 1, CHUNK_META = 2, CHUNK_LOG = 3, CHUNK_DATA = 4 };
 
 struct sb_root_disk {             /* 32 bytes: a tree */
@@ -40,7 +41,7 @@ struct chunk_member_disk {        /* 16 bytes */
 	le32 slot;
 	le64 stale_since;         /* transaction, 0 = current */
 };
-struct chunk_disk {               /* 88 bytes: item of the chunk map, key (chunk id, 1, 0) */
+struct chunk_disk {               /* 120 bytes: item of the chunk map, key (chunk id, 1, 0) */
 	uint8_t version;
 	uint8_t kind;             /* CHUNK_* */
 	uint8_t copies;           /* what the policy wants */
@@ -55,9 +56,12 @@ struct sb_dev_disk {              /* 208 bytes */
 	le64 size_bytes;
 	le64 stale_since;         /* transaction, 0 = current */
 	uint8_t state;            /* enum dev_state; 0 = no such device */
-	uint8_t pad[7];
+	uint8_t flags;            /* DEV_F_* */
+	uint8_t pad[2];
+	le32 slots_limit;         /* slots from here on are being emptied; 0 = no limit */
 	char domain[32];
-	char path[128];
+	char class_name[16];
+	char path[112];
 	uint8_t pad2[8];
 };
 struct sb_disk {                  /* 16384 bytes */
@@ -87,7 +91,7 @@ struct sb_disk {                  /* 16384 bytes */
 	uint8_t pad[216];
 	struct sb_dev_disk devs[SB_DEVS_MAX];
 	struct chunk_disk boot[SB_BOOT_MAX];
-	uint8_t pad2[472];
+	uint8_t pad2[184];
 };
 struct heartbeat_disk {           /* 4096 bytes */
 	char magic[8];            /* "TARNHB1" */

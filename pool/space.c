@@ -141,7 +141,7 @@ static void take_blocks(struct pool *p, struct chunk *c, uint32_t first, uint32_
 	for (uint32_t i = first; i < first + n; i++)
 		bit_set(c->bits, i);
 	c->used += n;
-	p->lists[c->kind][c->copies].free_blocks -= n;
+	chunk_count_free(p, c, -(int64_t)n);
 	chunk_mark_dirty(p, c);
 }
 
@@ -155,36 +155,41 @@ static void wp_set(struct wpoint *wp, struct chunk *c)
 		c->is_write_point = true;
 }
 
+/* The emptiest chunk with at least min_free; one whose devices are all in service if there is any. */
 static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned copies, uint32_t min_free)
 {
-	struct chunk *best = NULL;
-	uint32_t best_free = min_free ? min_free - 1 : 0;
+	struct chunk *best[2] = { NULL, NULL };
+	uint32_t best_free[2] = { min_free ? min_free - 1 : 0, min_free ? min_free - 1 : 0 };
 
 	for (struct chunk *c = p->lists[kind][copies].head; c; c = c->list_next) {
 		uint32_t f = chunk_free_blocks(p, c);
+		bool complete;
 
-		if (f > best_free && !c->condemned) {
-			best = c;
-			best_free = f;
+		if (f <= best_free[1] || !c->usable || c->condemned)
+			continue;
+		complete = chunk_complete(p, c);
+		if (f > best_free[complete]) {
+			best[complete] = c;
+			best_free[complete] = f;
 		}
 	}
-	return best;
+	return best[1] ? best[1] : best[0];
 }
 
-/* Next chunk for a data stream: a new one while there are slots to spare, else the emptiest. */
+/* Next chunk for a data stream: a new one while there are slots to spare, else the emptiest. What was admitted must find a
+ * place even when a device has left since: then from the reserve, at last with fewer copies. */
 static struct chunk *next_data_chunk(struct pool *p, unsigned copies)
 {
-	struct chunk *c = emptiest(p, CHUNK_DATA, copies, 1);
+	struct chunk *c = emptiest(p, CHUNK_DATA, copies, 1), *n = NULL;
+	bool good = c && chunk_complete(p, c);
 
-	if (c && chunk_free_blocks(p, c) >= p->chunk_blocks / 4)
+	if (good && chunk_free_blocks(p, c) >= p->chunk_blocks / 4)
 		return c;
-	if (chunk_creatable(p, copies, keep_slots(p))) {
-		struct chunk *n = chunk_create(p, CHUNK_DATA, (uint8_t)copies, false);
-
-		if (n)
-			return n;
-	}
-	return c;
+	if (chunk_creatable(p, copies, keep_slots(p)))
+		n = chunk_create(p, CHUNK_DATA, (uint8_t)copies, false);
+	if (!n && !c)
+		n = chunk_create(p, CHUNK_DATA, (uint8_t)copies, true);
+	return n ? n : c;
 }
 
 int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr, uint32_t *ret_blocks,
@@ -195,6 +200,8 @@ int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr
 	for (unsigned tries = 0; tries < 4; tries++) {
 		uint32_t i, n = 0;
 
+		if (wp->chunk && !wp->chunk->usable)
+			wp_set(wp, NULL);
 		if (wp->chunk && !wp->chunk->bits) {
 			*ret_need = wp->chunk;
 			return ERR_NEED_NODE;
@@ -288,7 +295,7 @@ void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten)
 			bit_clear(c->bits, i);
 		}
 		c->used -= blocks;
-		p->lists[c->kind][c->copies].free_blocks += blocks;
+		chunk_count_free(p, c, blocks);
 		chunk_mark_dirty(p, c);
 		return;
 	}
@@ -333,13 +340,13 @@ static void release_txn(struct pool *p, struct txn *t)
 			bit_clear(c->busy, i);
 		}
 		c->busy_count -= f->blocks;
-		p->lists[c->kind][c->copies].free_blocks += f->blocks;
+		chunk_count_free(p, c, f->blocks);
 	}
 	for (size_t k = 0; k < t->slots_count; k++) {
 		struct dev *d = &p->devs[t->slots[k].dev];
 
-		bit_clear(d->slot_used, t->slots[k].slot);
-		d->slots_free++;
+		if (d->state != DEV_NONE)
+			dev_slot_release(d, t->slots[k].slot);
 	}
 }
 

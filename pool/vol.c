@@ -288,6 +288,12 @@ int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow
 	else if (size_bytes < was && !allow_shrink)
 		rc = err_set(e, -EBUSY, "shrinking '%s' destroys what lies behind the new end; use --force to do it",
 			     name);
+	/* A shrink cut short by a crash, or a write that raced with it, may have left something there. */
+	if (!rc && size_bytes > was) {
+		rc = vol_punch(v, VOL_BLOCK_OBJECT, was, UINT64_MAX - was, NULL, NULL);
+		if (rc)
+			err_set(e, rc, "clear what lies behind the end of %s: %s", name, err_str(rc));
+	}
 	if (!rc)
 		rc = change_record(p, name, set_size, &(struct change){ .size = size_bytes }, e);
 	if (!rc && size_bytes < was) {

@@ -252,7 +252,8 @@ static int seek_data_step(struct vol *v, void *arg)
 			s->found = true;
 			return 0;
 		}
-		s->at = x.lblk + x.blocks;
+		/* Dirty blocks on top of a reservation are data. */
+		s->at = x.lblk + x.blocks < d ? x.lblk + x.blocks : d;
 	}
 	return 0;
 }

@@ -115,7 +115,7 @@ void vol_freeze_marks(struct pool *p, uint64_t nr)
 void vol_durable_marks(struct pool *p)
 {
 	for (struct vol *v = p->vols; v; v = v->next)
-		if (v->synced_seq < v->frozen_seq)
+		if (v->synced_seq < v->frozen_seq && v->redo_txn < p->durable_txn)
 			v->synced_seq = v->frozen_seq;
 }
 

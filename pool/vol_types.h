@@ -48,6 +48,7 @@ struct vol {
 	uint64_t change_seq;      /* counts changes */
 	uint64_t synced_seq;      /* durable up to here */
 	uint64_t frozen_seq;      /* change_seq at the last freeze */
+	uint64_t redo_txn;        /* newest transaction some data of which could not be written: it is dirty again */
 	bool log_requested;
 	bool commit_only;         /* replaying: do not log */
 

@@ -1,0 +1,509 @@
+#include "pool/mover.h"
+#include <string.h>
+#include "pool/chunk.h"
+#include "pool/event.h"
+#include "pool/sb.h"
+#include "pool/space.h"
+#include "pool/txn.h"
+
+#define RUN_BLOCKS 128u               /* one copy: 512 KiB */
+
+struct move {
+	struct chunk *c;
+	uint8_t from, to;         /* member indexes */
+	uint64_t *bits;           /* allocated in the commit */
+	bool failed;
+};
+
+struct batch {
+	struct pool *p;
+	struct move m[MOVER_BATCH];
+	unsigned n;
+	uint8_t *buf;
+};
+
+/* ---- what to do ---- */
+
+/* Must this member leave its slot? */
+static bool must_leave(const struct pool *p, const struct member *m)
+{
+	const struct dev *d = &p->devs[m->dev];
+
+	return d->flags & DEV_F_EVACUATE || (d->slots_limit && m->slot >= d->slots_limit);
+}
+
+static unsigned permille_used(const struct dev *d)
+{
+	return d->slots ? (unsigned)((uint64_t)(d->slots - d->slots_free) * 1000 / d->slots) : 1000;
+}
+
+static bool placeable(const struct dev *d)
+{
+	return d->state == DEV_ONLINE && !(d->flags & (DEV_F_EVACUATE | DEV_F_SPARE)) && !d->slots_limit;
+}
+
+/* Rebalance: is there a much emptier device than this one? */
+static bool gains(const struct pool *p, const struct chunk *c, const struct member *m)
+{
+	unsigned used = permille_used(&p->devs[m->dev]);
+
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		const struct dev *d = &p->devs[i];
+		bool taken = false;
+
+		if (!placeable(d) || permille_used(d) + 30 >= used)
+			continue;
+		for (unsigned k = 0; k < c->nmembers; k++)
+			taken |= c->m[k].dev == i;
+		if (!taken)
+			return true;
+	}
+	return false;
+}
+
+static bool pick_member_to_move(struct pool *p, const struct chunk *c, uint8_t *ret_from)
+{
+	for (unsigned k = 0; k < c->nmembers; k++)
+		if (must_leave(p, &c->m[k])) {
+			*ret_from = (uint8_t)k;
+			return true;
+		}
+	for (unsigned k = 0; p->rebalancing && k < c->nmembers; k++)
+		if (placeable(&p->devs[c->m[k].dev]) && gains(p, c, &c->m[k])) {
+			*ret_from = (uint8_t)k;
+			return true;
+		}
+	return false;
+}
+
+static bool has_current(const struct pool *p, const struct chunk *c)
+{
+	for (unsigned k = 0; k < c->nmembers; k++)
+		if (p->devs[c->m[k].dev].state == DEV_ONLINE && !chunk_member_since(p, &c->m[k]))
+			return true;
+	return false;
+}
+
+/* Enough current members without this one? Then it need not be copied. */
+static bool surplus(const struct pool *p, const struct chunk *c, unsigned from)
+{
+	unsigned current = 0;
+
+	for (unsigned k = 0; k < c->nmembers; k++)
+		current += k != from && p->devs[c->m[k].dev].state == DEV_ONLINE && !chunk_member_since(p, &c->m[k]);
+	return current >= c->copies;
+}
+
+/* Lock held: fill the batch and add the new members. */
+static void batch_pick(struct batch *b)
+{
+	struct pool *p = b->p;
+
+	for (size_t h = 0; h < p->chunk_hash_size && b->n < MOVER_BATCH; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c && b->n < MOVER_BATCH; c = c->hash_next) {
+			uint8_t from;
+			int to;
+
+			if (c->moving || c->condemned || !has_current(p, c) || c->nmembers == MEMBERS_MAX ||
+			    !pick_member_to_move(p, c, &from))
+				continue;
+			if (surplus(p, c, from)) {
+				chunk_member_drop(p, c, from);
+				txn_mark_dirty_locked(p);
+				continue;
+			}
+			to = chunk_member_add(p, c, from);
+			if (to < 0)
+				continue;
+			c->moving = true;
+			b->m[b->n++] = (struct move){ .c = c, .from = from, .to = (uint8_t)to };
+		}
+}
+
+/* ---- copying ---- */
+
+struct bits_arg { struct batch *b; struct txn *t; };
+
+/* Under one hold of the lock: what is allocated in the durable commit, and a reader that keeps it. */
+static int step_bits(struct pool *p, void *arg)
+{
+	struct bits_arg *ba = arg;
+	size_t words = p->chunk_blocks / 64;
+
+	if (p->commit_running)
+		return ERR_LAST;
+	for (unsigned i = 0; i < ba->b->n; i++) {
+		struct move *m = &ba->b->m[i];
+		struct btree_item it;
+		int rc = btree_get(&p->space, (struct key){ m->c->id, 1, 0 }, &it);
+
+		if (rc == -ENOENT) {  /* made after the commit: every write has gone to both */
+			memset(m->bits, 0, words * 8);
+			continue;
+		}
+		if (rc)
+			return rc;
+		for (size_t w = 0; w < words; w++) {
+			le64 v;
+
+			memcpy(&v, (const uint8_t *)it.value + w * 8, 8);
+			m->bits[w] = le64_get(v);
+		}
+	}
+	ba->t = txn_read_begin_committed_locked(p);
+	return 0;
+}
+
+static int take_bits(struct batch *b, struct txn **ret_t)
+{
+	struct bits_arg ba = { b, NULL };
+	struct pool *p = b->p;
+
+	for (;;) {
+		int rc = txn_step(p, &p->space, step_bits, &ba);
+
+		if (rc != ERR_LAST) {
+			*ret_t = ba.t;
+			return rc;
+		}
+		lock_take(&p->lock);
+		while (p->commit_running && !p->faulted)
+			waitq_wait(&p->commit_waiters, &p->lock);
+		lock_drop(&p->lock);
+		if (p->faulted)
+			return ERR_FAULTED;
+	}
+}
+
+/* Read a run from any current member. No checksum is known here: a rotten block is copied as it is, reads and scrub repair it. */
+static int read_any(struct pool *p, const struct move *m, struct addr a, uint32_t blocks, void *buf)
+{
+	int rc = ERR_DEV_GONE;
+
+	for (unsigned k = 0; k < MEMBERS_MAX; k++) {
+		bool ok;
+
+		lock_take(&p->lock);
+		ok = k < m->c->nmembers && k != m->to && p->devs[m->c->m[k].dev].state == DEV_ONLINE &&
+		     !chunk_member_since(p, &m->c->m[k]);
+		lock_drop(&p->lock);
+		if (!ok)
+			continue;
+		rc = chunk_read_member(p, a, blocks, buf, k);
+		if (!rc)
+			return 0;
+	}
+	return rc;
+}
+
+static void throttle(struct pool *p, uint64_t took_ns, uint32_t blocks)
+{
+	unsigned busy = 0;
+	uint64_t pause = took_ns / 2;
+
+	lock_take(&p->lock);
+	for (unsigned i = 0; i < p->ndevs; i++)
+		busy += p->devs[i].inflight;
+	if (busy)
+		pause = took_ns * 2;
+	if (p->opt.mover_bytes_per_s) {
+		uint64_t at_rate = (uint64_t)blocks * BLOCK_SIZE * 1000000000ull / p->opt.mover_bytes_per_s;
+
+		if (at_rate > pause)
+			pause = at_rate;
+	}
+	lock_drop(&p->lock);
+	if (pause > 50000)
+		co_sleep_ns(pause < 1000000000ull ? pause : 1000000000ull);
+}
+
+static int copy_chunk(struct batch *b, struct move *m)
+{
+	struct pool *p = b->p;
+
+	for (uint32_t i = 0; i < p->chunk_blocks;) {
+		uint64_t start = reactor_now_ns();
+		uint32_t n = 0;
+		int rc;
+
+		if (!bit_get(m->bits, i)) {
+			i++;
+			continue;
+		}
+		while (n < RUN_BLOCKS && i + n < p->chunk_blocks && bit_get(m->bits, i + n))
+			n++;
+		if (p->stopping || p->faulted)
+			return ERR_FAULTED;
+		rc = read_any(p, m, addr_make(m->c->id, i), n, b->buf);
+		if (!rc)
+			rc = chunk_write_member(p, addr_make(m->c->id, i), n, b->buf, m->to);
+		if (rc)
+			return rc;
+		lock_take(&p->lock);
+		p->mover_done_blocks += n;
+		lock_drop(&p->lock);
+		throttle(p, reactor_now_ns() - start, n);
+		i += n;
+	}
+	return 0;
+}
+
+/* ---- the end of a batch ---- */
+
+static void batch_finish(struct batch *b)
+{
+	struct pool *p = b->p;
+
+	for (unsigned i = 0; i < b->n; i++) {
+		struct move *m = &b->m[i];
+		struct dev *to = &p->devs[m->c->m[m->to].dev];
+
+		m->c->moving = false;
+		if (m->failed || to->state != DEV_ONLINE) {
+			chunk_member_drop(p, m->c, m->to);
+			continue;
+		}
+		m->c->m[m->to].stale_since = 0;
+		chunk_member_drop(p, m->c, m->from);
+		p->mover_moved_chunks++;
+	}
+	txn_mark_dirty_locked(p);
+}
+
+static int batch_run(struct batch *b)
+{
+	struct pool *p = b->p;
+	struct txn *t = NULL;
+	int rc = txn_commit_wait(p);
+
+	if (!rc)
+		rc = take_bits(b, &t);
+	for (unsigned i = 0; i < b->n; i++) {
+		struct move *m = &b->m[i];
+
+		if (rc)
+			m->failed = true;
+		else if (m->c->kind != CHUNK_LOG && copy_chunk(b, m))
+			m->failed = true;
+	}
+	if (t)
+		txn_read_end(p, t);
+	if (!rc)
+		rc = chunk_flush_all(p);
+	lock_take(&p->lock);
+	batch_finish(b);
+	lock_drop(&p->lock);
+	return rc;
+}
+
+static bool batch_alloc(struct batch *b)
+{
+	bool ok = true;
+
+	b->buf = aligned_alloc(BLOCK_SIZE, RUN_BLOCKS * BLOCK_SIZE);
+	for (unsigned i = 0; i < b->n; i++) {
+		b->m[i].bits = calloc(b->p->chunk_blocks / 64, 8);
+		ok &= b->m[i].bits != NULL;
+	}
+	return ok && b->buf;
+}
+
+static void batch_free(struct batch *b)
+{
+	for (unsigned i = 0; i < b->n; i++)
+		free(b->m[i].bits);
+	free(b->buf);
+}
+
+/* ---- what follows when a device is empty ---- */
+
+static bool dev_empty(const struct pool *p, const struct dev *d)
+{
+	uint32_t from = d->slots_limit && !(d->flags & DEV_F_EVACUATE) ? d->slots_limit : 0;
+
+	(void)p;
+	for (uint32_t i = from; i < d->slots; i++)
+		if (bit_get(d->slot_used, i))
+			return false;
+	return true;
+}
+
+static void wipe_rings(struct dev_backend *b)
+{
+	uint8_t *zero = aligned_alloc(BLOCK_SIZE, SB_RING_BYTES);
+
+	if (!zero)
+		return;
+	memset(zero, 0, SB_RING_BYTES);
+	dev_write(b, 0, zero, SB_RING_BYTES, 0);
+	dev_write(b, SB_HEARTBEAT_OFF, zero, BLOCK_SIZE, 0);
+	dev_write(b, b->size_bytes - SB_RING_BYTES, zero, SB_RING_BYTES, DEV_IO_FUA);
+	free(zero);
+}
+
+/* The device holds nothing any more: out of the table by a commit, then its superblocks go. */
+static void dev_release(struct pool *p, struct dev *d)
+{
+	struct dev_backend *b;
+	char path[256];
+
+	lock_take(&p->lock);
+	d->state = DEV_NONE;
+	b = d->backend;
+	snprintf(path, sizeof path, "%s", d->path);
+	while (d->inflight) {
+		lock_drop(&p->lock);
+		co_sleep_ns(1000000);
+		lock_take(&p->lock);
+	}
+	d->backend = NULL;
+	lock_drop(&p->lock);
+	if (txn_commit_wait(p)) {
+		dev_close(b);
+		return;
+	}
+	if (b)
+		wipe_rings(b);
+	dev_close(b);
+	lock_take(&p->lock);
+	free(d->slot_used);
+	memset(d, 0, sizeof *d);
+	d->id = (uint32_t)(d - p->devs);
+	space_reserve_init(p);
+	event_emit_locked(p, "device-removed", "device %u (%s) is empty and has left the pool", d->id, path);
+	lock_drop(&p->lock);
+}
+
+static void dev_shrunk(struct pool *p, struct dev *d)
+{
+	lock_take(&p->lock);
+	d->slots = d->slots_limit;
+	d->slots_limit = 0;
+	d->size_bytes = SB_DATA_START + SB_RING_BYTES + (uint64_t)d->slots * p->chunk_blocks * BLOCK_SIZE;
+	if (d->backend)
+		d->backend->size_bytes = d->size_bytes;
+	space_reserve_init(p);
+	event_emit_locked(p, "device-shrunk", "device %u (%s) now uses %llu bytes; what lies behind may be cut off", d->id,
+			  d->path, (unsigned long long)d->size_bytes);
+	lock_drop(&p->lock);
+	txn_commit_wait(p);
+}
+
+static bool finish_devices(struct pool *p)
+{
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		struct dev *d = &p->devs[i];
+		bool release, shrunk;
+
+		lock_take(&p->lock);
+		release = d->state != DEV_NONE && d->flags & DEV_F_EVACUATE && dev_empty(p, d);
+		shrunk = !release && d->slots_limit && dev_empty(p, d);
+		lock_drop(&p->lock);
+		if (release)
+			dev_release(p, d);
+		else if (shrunk)
+			dev_shrunk(p, d);
+		if (release || shrunk)
+			return true;
+	}
+	return false;
+}
+
+/* ---- the coroutine ---- */
+
+void mover_wake_locked(struct pool *p)
+{
+	p->mover_wanted = true;
+	waitq_wake_all(&p->mover_waiters);
+}
+
+static bool mover_turn(struct pool *p)
+{
+	struct batch *b = calloc(1, sizeof *b);
+	bool any;
+
+	if (!b)
+		return false;
+	b->p = p;
+	lock_take(&p->lock);
+	batch_pick(b);
+	lock_drop(&p->lock);
+	any = b->n;
+	if (any && batch_alloc(b)) {
+		batch_run(b);
+	} else if (any) {
+		for (unsigned i = 0; i < b->n; i++)
+			b->m[i].failed = true;
+		lock_take(&p->lock);
+		batch_finish(b);
+		lock_drop(&p->lock);
+		any = false;
+	}
+	batch_free(b);
+	free(b);
+	return any;
+}
+
+static bool work_waits(struct pool *p)
+{
+	bool w = p->rebalancing;
+
+	for (unsigned i = 0; i < p->ndevs; i++)
+		w |= p->devs[i].state != DEV_NONE &&
+		     (p->devs[i].flags & DEV_F_EVACUATE || p->devs[i].slots_limit);
+	return w;
+}
+
+void mover_main(void *arg)
+{
+	struct pool *p = arg;
+
+	lock_take(&p->lock);
+	while (!p->stopping) {
+		bool any;
+
+		if (p->faulted || !p->mover_wanted || p->resync_running) {
+			if (p->faulted || !p->mover_wanted) {
+				waitq_wait(&p->mover_waiters, &p->lock);
+			} else {
+				lock_drop(&p->lock);
+				co_sleep_ns(100000000);
+				lock_take(&p->lock);
+			}
+			continue;
+		}
+		p->mover_running = true;
+		lock_drop(&p->lock);
+		any = mover_turn(p);
+		if (!any)
+			any = finish_devices(p);
+		lock_take(&p->lock);
+		p->mover_running = false;
+		if (any)
+			continue;
+		if (p->rebalancing) {
+			p->rebalancing = false;
+			txn_mark_dirty_locked(p);
+			event_emit_locked(p, "rebalanced", "devices are balanced; %llu chunks moved",
+					  (unsigned long long)p->mover_moved_chunks);
+		}
+		p->mover_wanted = work_waits(p);
+		if (p->mover_wanted) {        /* no room now: look again later */
+			lock_drop(&p->lock);
+			co_sleep_ns(1000000000);
+			lock_take(&p->lock);
+		}
+	}
+	p->bg_count--;
+	waitq_wake_all(&p->bg_waiters);
+	lock_drop(&p->lock);
+}
+
+void mover_forget_half_done(struct pool *p)
+{
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			for (unsigned k = c->nmembers; k-- > 0 && c->nmembers > c->copies;)
+				if (c->m[k].stale_since == 1)
+					chunk_member_drop(p, c, k);
+}

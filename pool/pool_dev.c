@@ -1,0 +1,436 @@
+/* pool_dev: devices out of and into service, into and out of the pool, larger and smaller. */
+#include <string.h>
+#include <uuid/uuid.h>
+#include "pool/chunk.h"
+#include "pool/event.h"
+#include "pool/mover.h"
+#include "pool/pool_impl.h"
+#include "pool/sb.h"
+#include "pool/space.h"
+#include "pool/txn.h"
+
+/* ---- devices out of and into service ---- */
+
+static unsigned others_online(const struct pool *p, const struct dev *d)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < p->ndevs; i++)
+		n += i != d->id && p->devs[i].state == DEV_ONLINE;
+	return n;
+}
+
+int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
+{
+	struct dev_backend *b;
+	struct dev *d;
+
+	if (dev_id >= p->ndevs)
+		return err_set(e, -ENOENT, "pool %s has no device %u", p->name, dev_id);
+	lock_take(&p->lock);
+	d = &p->devs[dev_id];
+	if (!others_online(p, d)) {
+		lock_drop(&p->lock);
+		return err_set(e, -EBUSY, "device %u is the last one in service; export the pool instead", dev_id);
+	}
+	if (d->state == DEV_ONLINE || d->state == DEV_RESYNC) {
+		if (!d->stale_since)
+			d->stale_since = p->durable_txn + 1;
+		event_emit_locked(p, "device-offline", "device %u (%s) taken out of service since transaction %llu",
+				  d->id, d->path, (unsigned long long)d->stale_since);
+	}
+	d->state = DEV_OFFLINE;
+	chunk_usable_update(p);
+	while (d->inflight) {
+		lock_drop(&p->lock);
+		co_sleep_ns(1000000);
+		lock_take(&p->lock);
+	}
+	b = d->backend;
+	d->backend = NULL;
+	lock_drop(&p->lock);
+	dev_close(b);
+	return txn_commit_wait(p);
+}
+
+static struct dev *dev_of_sb(struct pool *p, const struct sb_disk *sb)
+{
+	uint32_t own = le32_get(sb->own_dev);
+
+	if (memcmp(sb->pool_uuid, p->uuid, 16) || own >= p->ndevs ||
+	    memcmp(sb->devs[own].uuid, p->devs[own].uuid, 16))
+		return NULL;
+	return &p->devs[own];
+}
+
+int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
+{
+	struct sb_disk *sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
+	struct dev_backend *old = NULL;
+	struct dev *d;
+	uint64_t since;
+	int rc = sb ? sb_read_newest(b, sb, e) : err_set(e, -ENOMEM, "out of memory");
+
+	if (rc)
+		goto out;
+	lock_take(&p->lock);
+	d = dev_of_sb(p, sb);
+	if (!d || (d->backend && (d->state == DEV_ONLINE || d->state == DEV_RESYNC)) ||
+	    b->size_bytes < d->size_bytes) {
+		rc = d ? -EBUSY : ERR_POOL_ID;
+		lock_drop(&p->lock);
+		err_set(e, rc, rc == ERR_POOL_ID ? "%s does not belong to pool %s" :
+			"%s: its place in pool %s is taken, or it has become smaller", b->path, p->name);
+		goto out;
+	}
+	while (d->inflight) {
+		lock_drop(&p->lock);
+		co_sleep_ns(1000000);
+		lock_take(&p->lock);
+	}
+	old = d->backend;
+	since = le64_get(sb->txn) + 1;   /* it cannot know more than its own superblock says */
+	if (!d->stale_since || since < d->stale_since)
+		d->stale_since = since;
+	d->backend = b;
+	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
+	d->state = DEV_RESYNC;
+	p->resync_wanted = true;
+	chunk_usable_update(p);
+	event_emit_locked(p, "device-online", "device %u (%s) is back; resynchronising from transaction %llu", d->id,
+			  d->path, (unsigned long long)d->stale_since);
+	txn_mark_dirty_locked(p);
+	lock_drop(&p->lock);
+	dev_close(old);
+out:
+	free(sb);
+	return rc;
+}
+
+/* ---- into and out of the pool ---- */
+
+/* Metadata is kept on up to three devices: when their number changes, so does what its chunks want. Lock held. */
+static void meta_copies_update(struct pool *p)
+{
+	uint8_t want = chunk_meta_copies(p);
+
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			if (c->kind != CHUNK_DATA && c->copies != want)
+				chunk_set_copies(p, c, want);
+	space_reserve_init(p);
+	p->resync_wanted = true;
+}
+
+static struct dev *free_entry(struct pool *p)
+{
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (p->devs[i].state == DEV_NONE && !p->devs[i].backend)
+			return &p->devs[i];
+	return p->ndevs < POOL_DEVS_MAX ? &p->devs[p->ndevs] : NULL;
+}
+
+static int add_locked(struct pool *p, struct dev_backend *b, const struct pool_add_options *o, struct err *e)
+{
+	struct dev *d = free_entry(p);
+	int rc;
+
+	if (!d)
+		return err_set(e, -ENOSPC, "a pool has at most %u devices", POOL_DEVS_MAX);
+	memset(d, 0, sizeof *d);
+	d->id = (uint32_t)(d - p->devs);
+	d->size_bytes = b->size_bytes;
+	rc = dev_slots_init(p, d);
+	if (!rc && d->slots < 4)
+		rc = -ENOSPC;
+	if (rc)
+		return err_set(e, rc, "%s: %s", b->path, rc == -ENOSPC ? "too small for this pool's chunks" : err_str(rc));
+	uuid_generate(d->uuid);
+	snprintf(d->domain, sizeof d->domain, "%s", o->domain);
+	snprintf(d->class_name, sizeof d->class_name, "%s", o->class_name);
+	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
+	d->flags = o->spare ? DEV_F_SPARE : 0;
+	d->backend = b;
+	d->state = DEV_ONLINE;
+	if (d->id == p->ndevs)
+		p->ndevs++;
+	meta_copies_update(p);
+	event_emit_locked(p, "device-added", "device %u (%s) joined the pool%s", d->id, d->path,
+			  o->spare ? " as a spare" : "");
+	txn_mark_dirty_locked(p);
+	return 0;
+}
+
+int pool_dev_add(struct pool *p, struct dev_backend *b, const struct pool_add_options *o, struct err *e)
+{
+	int rc = p->read_only ? err_set(e, ERR_READONLY, "the pool is read-only") : pool_wipe(b, e);
+
+	if (rc)
+		return rc;
+	lock_take(&p->lock);
+	rc = add_locked(p, b, o, e);
+	lock_drop(&p->lock);
+	if (rc)
+		return rc;
+	rc = txn_commit_wait(p);
+	if (rc)
+		return err_set(e, rc, "add %s: commit: %s", b->path, err_str(rc));
+	heartbeat_write(p);
+	return 0;
+}
+
+/* ---- proof that it fits ---- */
+
+struct plan_arg {
+	struct pool *p;
+	uint32_t dev, from_slot;
+	uint64_t free[POOL_DEVS_MAX];
+	struct pool_move_plan *r;
+};
+
+static bool leaves(const struct plan_arg *pa, const struct member *m)
+{
+	return m->dev == pa->dev && m->slot >= pa->from_slot;
+}
+
+static bool member_of(const struct chunk *c, unsigned dev)
+{
+	for (unsigned i = 0; i < c->nmembers; i++)
+		if (c->m[i].dev == dev)
+			return true;
+	return false;
+}
+
+/* A target for one member; the one with most room, as placement does. */
+static bool plan_place(struct plan_arg *pa, const struct chunk *c)
+{
+	struct pool *p = pa->p;
+	int best = -1;
+
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		bool same_ok = i == pa->dev && pa->from_slot;
+
+		if (!dev_placeable(&p->devs[i]) || !pa->free[i] || (i == pa->dev && !same_ok) ||
+		    (member_of(c, i) && !same_ok))
+			continue;
+		if (best < 0 || pa->free[i] > pa->free[best])
+			best = (int)i;
+	}
+	if (best < 0)
+		return false;
+	pa->free[best]--;
+	return true;
+}
+
+static void plan_chunk(struct plan_arg *pa, const struct chunk *c, unsigned meta_after)
+{
+	struct pool_move_plan *r = pa->r;
+	unsigned want = c->kind == CHUNK_DATA ? c->copies : meta_after;
+
+	for (unsigned i = 0; i < c->nmembers; i++) {
+		if (!leaves(pa, &c->m[i]))
+			continue;
+		if (!pa->from_slot && c->nmembers > want)
+			continue;            /* one copy fewer is wanted: nothing to move */
+		r->chunks++;
+		r->bytes += (uint64_t)c->used * BLOCK_SIZE;
+		if (plan_place(pa, c) || !r->fits)
+			continue;
+		r->fits = false;
+		snprintf(r->reason, sizeof r->reason, "no other device has room for a copy of chunk %llx (%u copies)",
+			 (unsigned long long)c->id, c->copies);
+	}
+}
+
+/* Lock held. from_slot 0: all of the device. */
+static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct pool_move_plan *r)
+{
+	struct plan_arg pa = { .p = p, .dev = dev, .from_slot = from_slot, .r = r };
+	unsigned others = 0, meta_after;
+	uint64_t total = 0;
+
+	memset(r, 0, sizeof *r);
+	r->fits = true;
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		others += i != dev && dev_placeable(&p->devs[i]);
+		pa.free[i] = p->devs[i].slots_free;
+	}
+	if (from_slot) {
+		const struct dev *d = &p->devs[dev];
+
+		pa.free[dev] = 0;
+		for (uint32_t s = 0; s < from_slot; s++)
+			pa.free[dev] += !bit_get(d->slot_used, s);
+	}
+	meta_after = others + (from_slot ? 1 : 0);
+	meta_after = meta_after > 3 ? 3 : meta_after;
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			plan_chunk(&pa, c, meta_after);
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (dev_placeable(&p->devs[i]) && (i != dev || from_slot))
+			total += pa.free[i];
+	if (r->fits && total < 2u * (meta_after ? meta_after : 1)) {
+		r->fits = false;
+		snprintf(r->reason, sizeof r->reason, "nothing would be left for the pool to work with");
+	}
+}
+
+static int dev_find(struct pool *p, uint32_t id, struct err *e)
+{
+	if (id >= p->ndevs || p->devs[id].state == DEV_NONE)
+		return err_set(e, -ENOENT, "pool %s has no device %u", p->name, id);
+	return 0;
+}
+
+static int refuse_plan(const struct pool_move_plan *r, const char *doing, struct err *e)
+{
+	return r->fits ? 0 : err_set(e, -ENOSPC, "%s: it does not fit: %s; add a device or free space first", doing,
+				     r->reason);
+}
+
+int pool_dev_remove(struct pool *p, uint32_t dev_id, bool dry_run, struct pool_move_plan *ret_plan, struct err *e)
+{
+	int rc = dev_find(p, dev_id, e);
+
+	if (rc)
+		return rc;
+	lock_take(&p->lock);
+	plan_make(p, dev_id, 0, ret_plan);
+	if (!dry_run)
+		rc = refuse_plan(ret_plan, "remove device", e);
+	if (!rc && !dry_run && !others_online(p, &p->devs[dev_id]))
+		rc = err_set(e, -EBUSY, "device %u is the last one in service", dev_id);
+	if (!rc && !dry_run) {
+		p->devs[dev_id].flags |= DEV_F_EVACUATE;
+		meta_copies_update(p);
+		p->mover_done_blocks = 0;
+		event_emit_locked(p, "device-removing", "device %u (%s) is being emptied: %llu bytes to move", dev_id,
+				  p->devs[dev_id].path, (unsigned long long)ret_plan->bytes);
+		mover_wake_locked(p);
+		txn_mark_dirty_locked(p);
+	}
+	lock_drop(&p->lock);
+	return rc || dry_run ? rc : txn_commit_wait(p);
+}
+
+int pool_dev_remove_cancel(struct pool *p, uint32_t dev_id, struct err *e)
+{
+	int rc = dev_find(p, dev_id, e);
+
+	if (rc)
+		return rc;
+	lock_take(&p->lock);
+	if (!(p->devs[dev_id].flags & DEV_F_EVACUATE) && !p->devs[dev_id].slots_limit) {
+		rc = err_set(e, -EINVAL, "device %u is not being removed or shrunk", dev_id);
+	} else {
+		p->devs[dev_id].flags &= (uint8_t)~DEV_F_EVACUATE;
+		p->devs[dev_id].slots_limit = 0;
+		dev_slots_recount(&p->devs[dev_id]);
+		meta_copies_update(p);
+		txn_mark_dirty_locked(p);
+	}
+	lock_drop(&p->lock);
+	return rc ? rc : txn_commit_wait(p);
+}
+
+int pool_dev_shrink(struct pool *p, uint32_t dev_id, uint64_t size_bytes, bool dry_run,
+		    struct pool_move_plan *ret_plan, struct err *e)
+{
+	uint64_t chunk_bytes = (uint64_t)p->chunk_blocks * BLOCK_SIZE, slots;
+	int rc = dev_find(p, dev_id, e);
+	struct dev *d;
+
+	if (rc)
+		return rc;
+	d = &p->devs[dev_id];
+	if (size_bytes < SB_DATA_START + SB_RING_BYTES + 4 * chunk_bytes)
+		return err_set(e, -EINVAL, "a device of this pool needs at least %llu bytes",
+			       (unsigned long long)(SB_DATA_START + SB_RING_BYTES + 4 * chunk_bytes));
+	slots = (size_bytes - SB_DATA_START - SB_RING_BYTES) / chunk_bytes;
+	if (slots >= d->slots)
+		return err_set(e, -EINVAL, "device %u has %llu bytes; give a smaller size", dev_id,
+			       (unsigned long long)d->size_bytes);
+	lock_take(&p->lock);
+	plan_make(p, dev_id, (uint32_t)slots, ret_plan);
+	if (!dry_run)
+		rc = refuse_plan(ret_plan, "shrink device", e);
+	if (!rc && !dry_run) {
+		d->slots_limit = (uint32_t)slots;
+		dev_slots_recount(d);
+		p->mover_done_blocks = 0;
+		mover_wake_locked(p);
+		txn_mark_dirty_locked(p);
+	}
+	lock_drop(&p->lock);
+	return rc || dry_run ? rc : txn_commit_wait(p);
+}
+
+int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct err *e)
+{
+	uint64_t *was;
+	struct dev *d;
+	uint32_t old;
+	int rc = dev_find(p, dev_id, e);
+
+	if (rc)
+		return rc;
+	d = &p->devs[dev_id];
+	size_bytes = size_bytes / BLOCK_SIZE * BLOCK_SIZE;
+	if (size_bytes <= d->size_bytes)
+		return err_set(e, -EINVAL, "device %u has not grown (%llu bytes); enlarge the file or partition first",
+			       dev_id, (unsigned long long)d->size_bytes);
+	lock_take(&p->lock);
+	old = d->slots;
+	was = d->slot_used;
+	d->slot_used = NULL;
+	d->size_bytes = size_bytes;
+	rc = d->slots_limit ? -EBUSY : dev_slots_init(p, d);
+	if (rc) {
+		d->slot_used = was;
+		d->slots = old;
+	} else {
+		memcpy(d->slot_used, was, (old + 63) / 64 * 8);
+		free(was);
+		dev_slots_recount(d);
+		if (d->backend)
+			d->backend->size_bytes = size_bytes;
+		space_reserve_init(p);
+		event_emit_locked(p, "device-grown", "device %u (%s) now has %llu bytes", d->id, d->path,
+				  (unsigned long long)size_bytes);
+		txn_mark_dirty_locked(p);
+	}
+	lock_drop(&p->lock);
+	return rc ? err_set(e, rc, "grow device %u: %s", dev_id, err_str(rc)) : txn_commit_wait(p);
+}
+
+int pool_rebalance(struct pool *p, bool on)
+{
+	lock_take(&p->lock);
+	p->rebalancing = on;
+	p->mover_done_blocks = p->mover_moved_chunks = 0;
+	mover_wake_locked(p);
+	lock_drop(&p->lock);
+	return txn_commit_wait(p);
+}
+
+void pool_mover_status_get(struct pool *p, struct pool_mover_status *s)
+{
+	memset(s, 0, sizeof *s);
+	lock_take(&p->lock);
+	s->rebalancing = p->rebalancing;
+	s->done_bytes = p->mover_done_blocks * BLOCK_SIZE;
+	for (unsigned i = 0; i < p->ndevs; i++)
+		s->active |= p->devs[i].state != DEV_NONE &&
+			     (p->devs[i].flags & DEV_F_EVACUATE || p->devs[i].slots_limit);
+	s->active |= s->rebalancing;
+	for (size_t h = 0; s->active && h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			for (unsigned k = 0; k < c->nmembers; k++) {
+				const struct dev *d = &p->devs[c->m[k].dev];
+
+				if (d->flags & DEV_F_EVACUATE || (d->slots_limit && c->m[k].slot >= d->slots_limit))
+					s->left_bytes += (uint64_t)c->used * BLOCK_SIZE;
+			}
+	lock_drop(&p->lock);
+}

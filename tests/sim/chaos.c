@@ -1,0 +1,182 @@
+/* chaos: damages one device at a time, heals it, goes on with another. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "tests/sim/cover.h"
+#include "tests/sim/sim_reactor.h"
+#include "tests/sim/world.h"
+
+#define HEAL_TIMEOUT_MS 600000u
+#define POLL_MS 20u
+
+static struct pool_status st;   /* one world per process, read and used without a yield between */
+
+static const struct pool_dev_status *status_of(struct world *w, unsigned disk)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/sim/%s", sim_disk_name(w->disk[disk]));
+	pool_status_get(w->pool, &st);
+	for (unsigned i = 0; i < st.ndevs; i++)
+		if (!strcmp(st.devs[i].path, path))
+			return &st.devs[i];
+	world_fail(w, "pool_status_get: device %s is not listed", path);
+}
+
+/* ---- loud ---- */
+
+static void offline(struct world *w, unsigned disk)
+{
+	struct err e = { 0 };
+	int rc = pool_dev_offline(w->pool, status_of(w, disk)->id, &e);
+	if (rc)
+		world_fail(w, "pool_dev_offline %u: %d %s", disk, rc, e.text);
+	cover_hit(COVER_DEV_OFFLINE);
+}
+
+static void hurt(struct world *w, unsigned disk)
+{
+	struct sim_disk *d = w->disk[disk];
+	struct sim_faults *f = sim_disk_faults(d);
+	uint64_t what = rng_below(&w->rng, 8);
+	w->victim = (int)disk;
+	w->hurts++;
+	w->victim_absent = false;
+	w->damaged_ever = true;
+	world_log(w, "chaos: hurt disk%u, way %llu", disk, (unsigned long long)what);
+	switch (what) {
+	case 0:
+	case 1:
+		cover_hit(COVER_DEV_DEATHS);
+		sim_disk_kill(d, rng_chance(&w->rng, 1, 2) ? -EIO : -ENODEV, false);
+		break;
+	case 2:
+		cover_hit(COVER_DEV_DEATHS);
+		sim_disk_kill(d, -EIO, true);
+		break;
+	case 3:
+		f->write_errors = (unsigned)rng_range(&w->rng, 1, 3);
+		break;
+	case 4:
+		f->flush_errors = 1;
+		break;
+	case 5:
+		f->read_errors = (unsigned)rng_range(&w->rng, 1, 3);
+		break;
+	case 6:
+		cover_hit(COVER_DEV_HANGS);
+		f->hang_until_ns = w->r->ops->now_ns(w->r) + rng_skewed(&w->rng, 30 * SIM_SEC);
+		break;
+	default:
+		offline(w, disk);
+		break;
+	}
+}
+
+static bool redundant(struct world *w)
+{
+	pool_status_get(w->pool, &st);
+	for (unsigned i = 0; i < st.ndevs; i++)
+		if (st.devs[i].state != DEV_ONLINE || st.devs[i].stale_since_txn)
+			return false;
+	return !strcmp(st.health, "online");
+}
+
+static void hand_in(struct world *w, unsigned disk)
+{
+	struct err e = { 0 };
+	enum dev_state s = status_of(w, disk)->state;
+	if (s == DEV_ONLINE || s == DEV_RESYNC)
+		return;
+	world_log(w, "chaos: disk%u (%s) returns", disk, dev_state_name(s));
+	int rc = pool_dev_online(w->pool, sim_disk_open(w->disk[disk]), &e);
+	if (rc)
+		world_fail(w, "pool_dev_online disk%u: %d %s", disk, rc, e.text);
+	cover_hit(COVER_DEV_RETURNS);
+}
+
+void chaos_heal(struct world *w)
+{
+	if (w->victim < 0 || w->faults != FAULTS_LOUD)
+		return;
+	unsigned disk = (unsigned)w->victim;
+	/* A cache that was lost has to be noticed before the device answers again. */
+	pool_commit(w->pool);
+	sim_disk_revive(w->disk[disk]);
+	uint64_t start = world_now_ms(w);
+	do {
+		/* What it was asked before may still fail and take it out again. */
+		hand_in(w, disk);
+		if (world_now_ms(w) - start > HEAL_TIMEOUT_MS)
+			world_fail(w, "disk%u came back, but the pool is not redundant after %u s: %s, "
+				   "%s, stale since %llu", disk, HEAL_TIMEOUT_MS / 1000, st.health,
+				   dev_state_name(status_of(w, disk)->state),
+				   (unsigned long long)status_of(w, disk)->stale_since_txn);
+		co_sleep_ns(POLL_MS * SIM_MS);
+	} while (!redundant(w));
+	/* What the status says becomes durable with a commit. */
+	pool_commit(w->pool);
+	world_log(w, "chaos: disk%u is whole again", disk);
+	cover_hit(COVER_RESYNCS);
+	w->victim = -1;
+	w->victim_absent = false;
+}
+
+static void nap(struct world *w, uint64_t ns)
+{
+	if (!w->stop_chaos)
+		co_sleep_ns(rng_skewed(&w->rng, ns));
+}
+
+static void loud(struct world *w)
+{
+	while (!w->stop_chaos) {
+		if (w->victim < 0) {
+			nap(w, 2 * SIM_SEC);
+			if (w->stop_chaos)
+				return;
+			hurt(w, (unsigned)rng_below(&w->rng, w->ndisks));
+		}
+		nap(w, 5 * SIM_SEC);
+		if (rng_chance(&w->rng, 1, 4))
+			nap(w, 60 * SIM_SEC);
+		if (w->stop_chaos)
+			return;
+		chaos_heal(w);
+	}
+}
+
+/* ---- silent ---- */
+
+static void silent(struct world *w)
+{
+	if (w->victim < 0)
+		w->victim = (int)rng_below(&w->rng, w->ndisks);
+	struct sim_disk *d = w->disk[w->victim];
+	struct sim_faults *f = sim_disk_faults(d);
+	w->damaged_ever = true;
+	while (!w->stop_chaos) {
+		nap(w, SIM_SEC);
+		uint64_t what = rng_below(&w->rng, 6);
+		world_log(w, "chaos: silent damage %llu to disk%d", (unsigned long long)what,
+			  w->victim);
+		f->lost_permille = f->misdirect_permille = f->read_error_permille = 0;
+		switch (what) {
+		case 0: sim_disk_rot(d, (unsigned)rng_range(&w->rng, 1, 8)); break;
+		case 1: sim_disk_rot(d, (unsigned)rng_range(&w->rng, 8, 200)); break;
+		case 2: sim_disk_latent(d, (unsigned)rng_range(&w->rng, 1, 8)); break;
+		case 3: f->lost_permille = (unsigned)rng_range(&w->rng, 1, 200); break;
+		case 4: f->misdirect_permille = (unsigned)rng_range(&w->rng, 1, 50); break;
+		default: f->read_error_permille = (unsigned)rng_range(&w->rng, 1, 50); break;
+		}
+	}
+}
+
+void chaos_main(void *arg)
+{
+	struct world *w = arg;
+	if (w->faults == FAULTS_LOUD)
+		loud(w);
+	else if (w->faults == FAULTS_SILENT)
+		silent(w);
+	w->chaos_done = true;
+}

@@ -1,0 +1,507 @@
+/* worker: a coroutine that does random operations on random volumes and keeps the histories. */
+#include <errno.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include "tests/sim/cover.h"
+#include "tests/sim/item_key.h"
+#include "tests/sim/sim_reactor.h"
+#include "tests/sim/world.h"
+
+#define WHY 512
+
+/* One operation under way. */
+struct ctx {
+	struct worker *k;
+	struct world *w;
+	struct wvol *v;
+	struct sim_rng *g;
+	unsigned resizes;    /* of v when the operation began */
+};
+struct range { unsigned space; uint64_t off, len; };
+
+/* ---- what came back ---- */
+
+/* A shrink may have taken away what an operation was about. */
+static bool raced(const struct ctx *c)
+{
+	return c->v->resizing || c->v->resizes != c->resizes;
+}
+
+/* Settle an operation: acknowledged, refused cleanly, or open when the policy allows for loss. */
+static void settle(struct ctx *c, struct hist_op *op, int rc, const char *what)
+{
+	c->k->doing = NULL;
+	if (!rc) {
+		hist_ack(c->v->h, op);
+		return;
+	}
+	if (rc == -ENOSPC) {
+		cover_hit(COVER_ENOSPC);
+		hist_drop(c->v->h, op);
+		return;
+	}
+	if (raced(c)) {
+		hist_drop(c->v->h, op);
+		return;
+	}
+	if (!world_may_lose(c->w, c->v))
+		world_fail(c->w, "%s on %s: %d %s", what, c->v->name, rc, err_str(rc));
+}
+
+static struct range pick_range(struct ctx *c, uint64_t max)
+{
+	struct range r;
+	struct history *h = c->v->h;
+	r.space = (unsigned)rng_below(c->g, hist_spaces(h));
+	uint64_t end = hist_space(h, r.space)->blocks * HIST_BLOCK;
+	if (c->v->opt.type == VOL_TYPE_BLOCK && c->v->size < end)
+		end = c->v->size;
+	uint64_t hot = rng_chance(c->g, 3, 4) ? end / 8 : end;
+	r.off = rng_below(c->g, hot);
+	r.len = rng_chance(c->g, 1, 2) ? rng_below(c->g, 4 * HIST_BLOCK) + 1 :
+					 rng_skewed(c->g, max);
+	if (rng_below(c->g, 100) < c->w->align_percent) {
+		r.off -= r.off % HIST_BLOCK;
+		r.len = (r.len + HIST_BLOCK - 1) / HIST_BLOCK * HIST_BLOCK;
+	} else if (rng_chance(c->g, 1, 2)) {
+		r.off -= r.off % SIM_SECTOR;
+		r.len = (r.len + SIM_SECTOR - 1) / SIM_SECTOR * SIM_SECTOR;
+	}
+	if (r.len > max)
+		r.len = max;
+	if (r.len > end - r.off)
+		r.len = end - r.off;
+	return r;
+}
+
+static unsigned pick_keys(struct ctx *c, struct hist_key *keys)
+{
+	unsigned n = 1 + (unsigned)rng_below(c->g, ITEM_KEYS_MAX), all = hist_keys(c->v->h);
+	unsigned first = (unsigned)rng_below(c->g, all), step = rng_chance(c->g, 1, 2) ? 1 : 11;
+	for (unsigned i = 0; i < n; i++) {
+		keys[i].key = (uint16_t)((first + i * step) % all);
+		keys[i].put = rng_chance(c->g, 3, 4);
+	}
+	return n;
+}
+
+static uint64_t write_max(struct world *w)
+{
+	uint64_t m = w->popt.delta_bytes / 8;  /* longer ones are not atomic */
+	return m < WORLD_WRITE_MAX ? m : WORLD_WRITE_MAX;
+}
+
+static void log_op(struct ctx *c, const char *what, struct range r, const struct hist_op *op)
+{
+	world_log(c->w, "w%u %s op %u %s space %u %llu+%llu", c->k->id, c->v->name, hist_seq(op), what,
+		  r.space, (unsigned long long)r.off, (unsigned long long)r.len);
+}
+
+/* ---- data ---- */
+
+static void object_number(struct ctx *c, const struct item_change *ch, int rc)
+{
+	if (rc || !ch->want_object)
+		return;
+	if (ch->new_object <= c->v->object_max || ch->new_object < VOL_OBJECT_FIRST)
+		world_fail(c->w, "%s: object number %llu handed out again", c->v->name,
+			   (unsigned long long)ch->new_object);
+	c->v->object_max = ch->new_object;
+}
+
+static void do_write(struct ctx *c, bool items)
+{
+	struct hist_key keys[ITEM_KEYS_MAX];
+	struct range r = pick_range(c, write_max(c->w));
+	const struct hist_space *s = hist_space(c->v->h, r.space);
+	struct hist_op *op = hist_write(c->v->h, r.space, r.off, r.len,
+					(enum stamp_style)rng_below(c->g, STAMP_STYLES));
+	struct item_change ch = { .h = c->v->h, .keys = keys, .seq = hist_seq(op) };
+	if (items) {
+		ch.n = pick_keys(c, keys);
+		hist_add_items(c->v->h, op, keys, ch.n);
+	}
+	hist_fill(c->v->h, op, c->k->buf);
+	log_op(c, "write", r, op);
+	c->k->doing = "vol_write";
+	int rc = vol_write(c->v->v, s->object, s->base + r.off, r.len, c->k->buf,
+			   items ? item_change_fn : NULL, &ch);
+	world_log(c->w, "w%u %s op %u -> %d", c->k->id, c->v->name, hist_seq(op), rc);
+	settle(c, op, rc, "vol_write");
+}
+
+static void do_read(struct ctx *c)
+{
+	char why[WHY];
+	struct range r = pick_range(c, WORLD_WRITE_MAX);
+	const struct hist_space *s = hist_space(c->v->h, r.space);
+	uint64_t since = hist_now(c->v->h);
+	c->k->doing = "vol_read";
+	int rc = vol_read(c->v->v, s->object, s->base + r.off, r.len, c->k->buf);
+	c->k->doing = NULL;
+	if (rc && raced(c))
+		return;
+	if (rc && world_may_lose(c->w, c->v)) {
+		cover_hit(COVER_DATA_LOST_OK);
+		return;
+	}
+	if (rc)
+		world_fail(c->w, "vol_read %s space %u %llu+%llu: %d %s", c->v->name, r.space,
+			   (unsigned long long)r.off, (unsigned long long)r.len, rc, err_str(rc));
+	cover_hit(COVER_READS_CHECKED);
+	if (!hist_check_read(c->v->h, r.space, r.off, r.len, c->k->buf, since, why, sizeof(why)))
+		world_fail(c->w, "read: %s", why);
+}
+
+static void do_punch(struct ctx *c)
+{
+	struct range r = pick_range(c, UINT64_MAX / 2);
+	const struct hist_space *s = hist_space(c->v->h, r.space);
+	uint64_t len = r.len;
+	if (c->v->opt.type == VOL_TYPE_FS && rng_chance(c->g, 1, 6)) {
+		len = UINT64_MAX - (s->base + r.off);  /* truncate */
+		r.len = UINT64_MAX - r.off;
+	}
+	struct hist_op *op = hist_zero(c->v->h, r.space, r.off, r.len);
+	log_op(c, "punch", r, op);
+	c->k->doing = "vol_punch";
+	int rc = vol_punch(c->v->v, s->object, s->base + r.off, len, NULL, NULL);
+	world_log(c->w, "w%u %s op %u -> %d", c->k->id, c->v->name, hist_seq(op), rc);
+	if (rc == -ENOSPC && r.off % HIST_BLOCK == 0 && len % HIST_BLOCK == 0)
+		world_fail(c->w, "vol_punch of whole blocks on %s: ENOSPC", c->v->name);
+	settle(c, op, rc, "vol_punch");
+}
+
+static void do_sync(struct ctx *c)
+{
+	uint64_t since = hist_now(c->v->h);
+	c->k->doing = "vol_sync";
+	int rc = vol_sync(c->v->v);
+	c->k->doing = NULL;
+	world_log(c->w, "w%u %s sync of %llu -> %d", c->k->id, c->v->name,
+		  (unsigned long long)since, rc);
+	cover_hit(COVER_SYNCS);
+	if (!rc)
+		hist_synced(c->v->h, since);
+	else if (!world_may_lose(c->w, c->v))
+		world_fail(c->w, "vol_sync %s: %d %s", c->v->name, rc, err_str(rc));
+}
+
+static void do_commit(struct ctx *c)
+{
+	struct history *h[WORLD_VOLS_MAX];
+	uint64_t since = hist_now(c->v->h);
+	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
+		h[i] = c->w->vol[i].v ? c->w->vol[i].h : NULL;
+	c->k->doing = "pool_commit";
+	int rc = pool_commit(c->w->pool);
+	c->k->doing = NULL;
+	world_log(c->w, "w%u commit of %llu -> %d", c->k->id, (unsigned long long)since, rc);
+	cover_hit(COVER_COMMITS);
+	if (rc)
+		world_fail(c->w, "pool_commit: %d %s", rc, err_str(rc));
+	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
+		if (h[i] && c->w->vol[i].h == h[i])
+			hist_synced(h[i], since);
+}
+
+static void do_reserve(struct ctx *c)
+{
+	struct range r = pick_range(c, WORLD_WRITE_MAX);
+	const struct hist_space *s = hist_space(c->v->h, r.space);
+	c->k->doing = "vol_reserve";
+	int rc = vol_reserve(c->v->v, s->object, s->base + r.off, r.len, NULL, NULL);
+	c->k->doing = NULL;
+	if (rc == -ENOSPC)
+		cover_hit(COVER_ENOSPC);
+	else if (rc && !world_may_lose(c->w, c->v) && !raced(c))
+		world_fail(c->w, "vol_reserve %s: %d %s", c->v->name, rc, err_str(rc));
+}
+
+static void do_seek(struct ctx *c)
+{
+	struct range r = pick_range(c, WORLD_WRITE_MAX);
+	const struct hist_space *s = hist_space(c->v->h, r.space);
+	uint64_t at = s->base + r.off, data = 0, hole = 0, bytes = 0;
+	c->k->doing = "vol_seek";
+	int rc = vol_seek_data(c->v->v, s->object, at, &data);
+	if (!rc && data < at)
+		world_fail(c->w, "vol_seek_data went back");
+	if (rc && rc != -ENXIO)
+		world_fail(c->w, "vol_seek_data %s: %d %s", c->v->name, rc, err_str(rc));
+	rc = vol_seek_hole(c->v->v, s->object, at, &hole);
+	if (!rc && hole < at)
+		world_fail(c->w, "vol_seek_hole went back");
+	if (rc && rc != -ENXIO)
+		world_fail(c->w, "vol_seek_hole %s: %d %s", c->v->name, rc, err_str(rc));
+	rc = vol_object_bytes(c->v->v, s->object, &bytes);
+	c->k->doing = NULL;
+	if (rc)
+		world_fail(c->w, "vol_object_bytes %s: %d %s", c->v->name, rc, err_str(rc));
+}
+
+/* ---- items ---- */
+
+static void do_change(struct ctx *c)
+{
+	struct hist_key keys[ITEM_KEYS_MAX];
+	unsigned n = pick_keys(c, keys);
+	struct hist_op *op = hist_items(c->v->h, keys, n);
+	struct item_change ch = { .h = c->v->h, .keys = keys, .n = n, .seq = hist_seq(op),
+				  .want_object = rng_chance(c->g, 1, 4) };
+	cover_hit(COVER_ITEM_CHANGES);
+	c->k->doing = "vol_change";
+	int rc = vol_change(c->v->v, false, item_change_fn, &ch);
+	world_log(c->w, "w%u %s op %u change of %u items from %u -> %d", c->k->id, c->v->name,
+		  hist_seq(op), n, keys[0].key, rc);
+	settle(c, op, rc, "vol_change");
+	object_number(c, &ch, rc);
+}
+
+static void do_query(struct ctx *c)
+{
+	char why[WHY];
+	struct item_query q = { .h = c->v->h };
+	q.key = (uint16_t)rng_below(c->g, hist_keys(c->v->h));
+	uint64_t since = hist_now(c->v->h);
+	c->k->doing = "vol_query";
+	int rc = vol_query(c->v->v, item_query_fn, &q);
+	c->k->doing = NULL;
+	if (rc)
+		world_fail(c->w, "vol_query %s: %d %s", c->v->name, rc, err_str(rc));
+	if (q.foreign)
+		world_fail(c->w, "%s item %u has a foreign value", c->v->name, q.key);
+	cover_hit(COVER_READS_CHECKED);
+	if (!hist_check_item(c->v->h, q.key, q.seq, since, why, sizeof(why)))
+		world_fail(c->w, "query: %s", why);
+}
+
+/* ---- volumes ---- */
+
+static void do_resize(struct ctx *c)
+{
+	if (c->v->opt.type != VOL_TYPE_BLOCK || c->v->resizing)
+		return;
+	struct err e = { 0 };
+	uint64_t max = hist_space(c->v->h, 0)->blocks;
+	uint64_t size = rng_range(c->g, max / 8, max) * HIST_BLOCK;
+	struct hist_op *op = hist_resize(c->v->h, size);
+	uint64_t old = c->v->size;
+	c->v->resizing = true;
+	c->v->resizes++;
+	if (size < old)
+		c->v->size = size;  /* nobody goes there any more */
+	world_log(c->w, "w%u %s op %u resize to %llu", c->k->id, c->v->name, hist_seq(op),
+		  (unsigned long long)size);
+	c->k->doing = "vol_resize";
+	int rc = vol_resize(c->w->pool, c->v->name, size, true, &e);
+	c->k->doing = NULL;
+	cover_hit(COVER_VOL_RESIZED);
+	if (rc)
+		world_fail(c->w, "vol_resize %s to %llu: %d %s", c->v->name,
+			   (unsigned long long)size, rc, e.text);
+	hist_ack(c->v->h, op);
+	c->v->size = size;
+	c->v->resizing = false;
+}
+
+void wvol_forget(struct wvol *v)
+{
+	hist_destroy(v->h);
+	memset(v, 0, sizeof(*v));
+}
+
+static void wvol_history(struct world *w, struct wvol *v)
+{
+	struct hist_space s[3];
+	unsigned n = 0;
+	if (v->opt.type == VOL_TYPE_BLOCK) {
+		s[n++] = (struct hist_space){ VOL_BLOCK_OBJECT, 0, 2048 };
+	} else {
+		s[n++] = (struct hist_space){ VOL_OBJECT_FIRST, 0, 512 };
+		s[n++] = (struct hist_space){ VOL_OBJECT_FIRST + 1, 0, 64 };
+		s[n++] = (struct hist_space){ VOL_OBJECT_FIRST + 2, (1ull << 42) - 65536, 128 };
+	}
+	v->h = hist_create(v->no, &w->clock, s, n, v->opt.type == VOL_TYPE_FS ? 96 : 16,
+			   v->opt.size_bytes);
+}
+
+bool wvol_create(struct world *w, struct sim_rng *g)
+{
+	struct wvol *v = NULL;
+	struct err e = { 0 };
+	for (unsigned i = 0; i < WORLD_VOLS_MAX && !v; i++)
+		if (w->vol[i].state == WVOL_NONE)
+			v = &w->vol[i];
+	if (!v || w->next_vol == 255)
+		return false;
+	v->no = w->next_vol++;
+	v->state = WVOL_CREATING;
+	v->closing = true;
+	snprintf(v->name, sizeof(v->name), "v%u", v->no);
+	v->opt.type = rng_chance(g, 1, 2) ? VOL_TYPE_BLOCK : VOL_TYPE_FS;
+	uint64_t most = w->ndisks < 3 ? w->ndisks : 3;
+	v->opt.copies = (uint8_t)rng_range(g, 1, most);
+	if (v->opt.copies == 1 && most > 1 && rng_chance(g, 1, 2))
+		v->opt.copies = 2;
+	if (w->opt.no_single && v->opt.copies == 1 && most > 1)
+		v->opt.copies = 2;
+	v->opt.compression = rng_chance(g, 2, 3) ? VOL_COMPRESS_LZ4 : VOL_COMPRESS_OFF;
+	v->opt.size_bytes = v->opt.type == VOL_TYPE_BLOCK ? 2048 * HIST_BLOCK : 0;
+	v->size = v->opt.size_bytes;
+	wvol_history(w, v);
+	int rc = vol_create(w->pool, v->name, &v->opt, &e);
+	world_log(w, "create %s %s copies %u -> %d", v->name,
+		  v->opt.type == VOL_TYPE_BLOCK ? "block" : "fs", v->opt.copies, rc);
+	if (rc == -ENOSPC) {
+		cover_hit(COVER_ENOSPC);
+		wvol_forget(v);
+		return false;
+	}
+	if (rc)
+		world_fail(w, "vol_create %s: %d %s", v->name, rc, e.text);
+	v->state = WVOL_LIVE;
+	cover_hit(COVER_VOL_CREATED);
+	rc = vol_open(w->pool, v->name, &v->v, &e);
+	if (rc)
+		world_fail(w, "vol_open %s: %d %s", v->name, rc, e.text);
+	v->closing = false;
+	return true;
+}
+
+static void do_destroy(struct ctx *c)
+{
+	struct wvol *v = c->v;
+	struct err e = { 0 };
+	if (v->closing)
+		return;
+	v->closing = true;
+	while (v->users > 1) {
+		c->k->doing = "waiting to destroy a volume";
+		co_sleep_ns(SIM_MS);
+	}
+	if (rng_chance(c->g, 1, 4)) {    /* refused while it is open */
+		int busy = vol_destroy(c->w->pool, v->name, &e);
+		if (busy != ERR_IN_USE)
+			world_fail(c->w, "vol_destroy of open %s: %d %s", v->name, busy, e.text);
+	}
+	vol_close(v->v);
+	v->v = NULL;
+	v->state = WVOL_DESTROYING;
+	world_log(c->w, "w%u destroy %s", c->k->id, v->name);
+	c->k->doing = "vol_destroy";
+	int rc = vol_destroy(c->w->pool, v->name, &e);
+	if (rc)
+		world_fail(c->w, "vol_destroy %s: %d %s", v->name, rc, e.text);
+	cover_hit(COVER_VOL_DESTROYED);
+	c->k->doing = "pool_commit after vol_destroy";
+	rc = pool_commit(c->w->pool);
+	c->k->doing = NULL;
+	if (rc)
+		world_fail(c->w, "pool_commit: %d %s", rc, err_str(rc));
+	wvol_forget(v);
+	c->v = NULL;
+}
+
+/* ---- the rest ---- */
+
+static void do_status(struct ctx *c)
+{
+	static struct pool_status st;
+	static struct pool_event ev[64];
+	struct vol_info info;
+	pool_status_get(c->w->pool, &st);
+	if (st.delta_bytes > st.delta_limit_bytes)
+		world_fail(c->w, "delta of %llu bytes is over its limit of %llu",
+			   (unsigned long long)st.delta_bytes,
+			   (unsigned long long)st.delta_limit_bytes);
+	if (st.raw_used_bytes + st.raw_free_bytes > st.raw_bytes)
+		world_fail(c->w, "used %llu + free %llu is more than %llu",
+			   (unsigned long long)st.raw_used_bytes,
+			   (unsigned long long)st.raw_free_bytes,
+			   (unsigned long long)st.raw_bytes);
+	pool_events(c->w->pool, 0, ev, 64);
+	vol_info_get(c->v->v, &info);
+	if (strcmp(info.name, c->v->name))
+		world_fail(c->w, "vol_info_get: name %s of %s", info.name, c->v->name);
+}
+
+static struct wvol *pick_volume(struct world *w, struct sim_rng *g)
+{
+	unsigned first = (unsigned)rng_below(g, WORLD_VOLS_MAX);
+	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
+		struct wvol *v = &w->vol[(first + i) % WORLD_VOLS_MAX];
+		if (v->state == WVOL_LIVE && v->v && !v->closing)
+			return v;
+	}
+	return NULL;
+}
+
+static enum wop pick_op(struct world *w, struct sim_rng *g)
+{
+	unsigned sum = 0;
+	for (unsigned i = 0; i < WOP_COUNT; i++)
+		sum += w->weight[i];
+	uint64_t dice = rng_below(g, sum);
+	for (unsigned i = 0; i < WOP_COUNT; i++) {
+		if (dice < w->weight[i])
+			return (enum wop)i;
+		dice -= w->weight[i];
+	}
+	return WOP_SLEEP;
+}
+
+static void do_op(struct ctx *c, enum wop op)
+{
+	switch (op) {
+	case WOP_WRITE: do_write(c, false); break;
+	case WOP_WRITE_ITEMS: do_write(c, c->v->opt.type == VOL_TYPE_FS); break;
+	case WOP_READ: do_read(c); break;
+	case WOP_PUNCH: do_punch(c); break;
+	case WOP_SYNC: do_sync(c); break;
+	case WOP_CHANGE: do_change(c); break;
+	case WOP_QUERY: do_query(c); break;
+	case WOP_RESERVE: do_reserve(c); break;
+	case WOP_SEEK: do_seek(c); break;
+	case WOP_COMMIT: do_commit(c); break;
+	case WOP_RESIZE: do_resize(c); break;
+	case WOP_CREATE: wvol_create(c->w, c->g); break;
+	case WOP_DESTROY: do_destroy(c); break;
+	case WOP_CHECK:
+		c->k->doing = "pool_check";
+		verify_check(c->w, rng_chance(c->g, 1, 2));
+		c->k->doing = NULL;
+		break;
+	case WOP_STATUS: do_status(c); break;
+	case WOP_SLEEP:
+	case WOP_COUNT:
+		c->k->doing = "sleep";
+		co_sleep_ns(rng_skewed(c->g, 200 * SIM_MS));
+		break;
+	}
+}
+
+void worker_main(void *arg)
+{
+	struct worker *k = arg;
+	struct world *w = k->w;
+	while (w->ops_left) {
+		w->ops_left--;
+		struct ctx c = { .k = k, .w = w, .g = &k->rng, .v = pick_volume(w, &k->rng) };
+		cover_hit(COVER_OPS);
+		if (!c.v) {
+			if (!wvol_create(w, c.g))
+				co_sleep_ns(SIM_MS);
+			continue;
+		}
+		c.v->users++;
+		c.resizes = c.v->resizes;
+		do_op(&c, pick_op(w, c.g));
+		if (c.v)
+			c.v->users--;
+		if (rng_chance(c.g, 1, 4))
+			co_sleep_ns(rng_skewed(c.g, 2 * SIM_MS));
+	}
+	k->done = true;
+}
