@@ -5,6 +5,8 @@
 
 /* ---- device slots ---- */
 
+#define SLOTS_MAX (1u << 24)
+
 uint64_t chunk_slot_offset(const struct pool *p, uint32_t slot)
 {
 	return SB_DATA_START + (uint64_t)slot * p->chunk_blocks * BLOCK_SIZE;
@@ -18,6 +20,8 @@ int dev_slots_init(struct pool *p, struct dev *d)
 	if (usable < SB_DATA_START + SB_RING_BYTES + chunk_bytes)
 		return -ENOSPC;
 	usable -= SB_DATA_START + SB_RING_BYTES;
+	if (usable / chunk_bytes > SLOTS_MAX)
+		return -EFBIG;
 	d->slots = (uint32_t)(usable / chunk_bytes);
 	d->slots_free = d->slots;
 	free(d->slot_used);
@@ -76,6 +80,16 @@ struct chunk *chunk_find(struct pool *p, uint64_t id)
 		if (c->id == id)
 			return c;
 	return NULL;
+}
+
+static void unlink_from(struct chunk **head, struct chunk *c, size_t next_off)
+{
+	struct chunk **pp = head;
+
+	while (*pp && *pp != c)
+		pp = (struct chunk **)((char *)*pp + next_off);
+	if (*pp)
+		*pp = *(struct chunk **)((char *)c + next_off);
 }
 
 static int table_grow(struct pool *p)
@@ -429,6 +443,13 @@ bool chunk_add_members(struct pool *p, struct chunk *c)
 	return added;
 }
 
+void chunk_clear_dirty(struct pool *p, struct chunk *c)
+{
+	unlink_from(&p->dirty_chunks, c, offsetof(struct chunk, dirty_next));
+	c->dirty_next = NULL;
+	c->dirty = false;
+}
+
 int chunk_member_add(struct pool *p, struct chunk *c, unsigned from)
 {
 	struct dev *d = place_pick(p, c, from);
@@ -462,16 +483,6 @@ void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i)
 	memmove(&c->m[i], &c->m[i + 1], (c->nmembers - i - 1) * sizeof c->m[0]);
 	c->nmembers--;
 	chunk_mark_dirty(p, c);
-}
-
-static void unlink_from(struct chunk **head, struct chunk *c, size_t next_off)
-{
-	struct chunk **pp = head;
-
-	while (*pp && *pp != c)
-		pp = (struct chunk **)((char *)*pp + next_off);
-	if (*pp)
-		*pp = *(struct chunk **)((char *)c + next_off);
 }
 
 void chunk_remove(struct pool *p, struct chunk *c)
@@ -545,6 +556,7 @@ void dev_fault_locked(struct pool *p, struct dev *d, int code, const char *doing
 		return;
 	}
 	d->state = DEV_FAULTED;
+	d->generation++;
 	chunk_usable_update(p);
 	if (!d->stale_since)
 		d->stale_since = p->durable_txn + 1;

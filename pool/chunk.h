@@ -24,6 +24,7 @@ void chunk_to_disk(const struct chunk *c, struct chunk_disk *ret_cd);
  * fewer devices are in service, or (use_reserve) when there is no room for more. NULL: no slots. */
 struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve);
 void chunk_mark_dirty(struct pool *p, struct chunk *c);
+void chunk_clear_dirty(struct pool *p, struct chunk *c);
 /* Remove from the table; slots are freed when the open transaction is durable. */
 void chunk_remove(struct pool *p, struct chunk *c);
 void chunk_table_free(struct pool *p);

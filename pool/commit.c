@@ -55,7 +55,7 @@ static int freeze_volumes(struct commit *cm)
 	for (cm->v = cm->p->vols; cm->v; cm->v = cm->v->next) {
 		int rc;
 
-		if (!cm->v->rec_dirty && !cm->v->tree.dirty)
+		if (cm->v->reaped || (!cm->v->rec_dirty && !cm->v->tree.dirty))
 			continue;
 		rc = txn_step(cm->p, &cm->p->root, step_volume, cm);
 		if (rc)
@@ -150,10 +150,7 @@ static int write_chunk_items(struct commit *cm)
 		return rc;
 	/* From here on whatever these two puts allocate marks the chunk dirty again. */
 	lock_take(&p->lock);
-	assert(p->dirty_chunks == cm->c);
-	p->dirty_chunks = cm->c->dirty_next;
-	cm->c->dirty_next = NULL;
-	cm->c->dirty = false;
+	chunk_clear_dirty(p, cm->c);
 	cm->c->new_record = false;
 	lock_drop(&p->lock);
 	rc = txn_step(p, &p->space, step_chunk_space, cm);
@@ -423,18 +420,11 @@ static int wait_data(struct pool *p, struct txn *t)
 	return rc;
 }
 
-static void durable(struct commit *cm)
+/* The nodes are on disk, whatever becomes of the transaction. */
+static void nodes_written_locked(struct commit *cm)
 {
 	struct pool *p = cm->p;
-	struct sb_disk *old;
 
-	lock_take(&p->lock);
-	cm->txn->durable = true;
-	p->durable_txn = cm->txn->nr;
-	p->commits++;
-	old = p->sb;
-	p->sb = p->sb_next;
-	p->sb_next = old;
 	for (struct node *n = cm->nodes, *next; n; n = next) {
 		next = n->list_next;
 		if (n->freed)
@@ -442,10 +432,27 @@ static void durable(struct commit *cm)
 		else
 			node_cache_clean(p->cache, n);
 	}
+	cm->nodes = NULL;
+	node_cache_trim(p->cache);
+}
+
+static void durable(struct commit *cm)
+{
+	struct pool *p = cm->p;
+	struct sb_disk *old;
+
+	lock_take(&p->lock);
+	for (struct txn *t = p->oldest; t->nr <= cm->txn->nr; t = t->next)
+		t->durable = true;
+	p->durable_txn = cm->txn->nr;
+	p->commits++;
+	old = p->sb;
+	p->sb = p->sb_next;
+	p->sb_next = old;
+	nodes_written_locked(cm);
 	ilog_durable_locked(p);
 	vol_durable_marks(p);
 	space_release(p);
-	node_cache_trim(p->cache);
 	lock_drop(&p->lock);
 }
 
@@ -475,14 +482,24 @@ static int commit_once(struct pool *p, bool clean)
 	lock_drop(&p->lock);
 	if (!rc)
 		rc = freeze(&cm, clean);
-	if (rc) {
-		gate_open(p);
-		return rc;
+	if (rc) {                     /* trees may be sealed half-way: nobody may change them any more */
+		lock_take(&p->lock);
+		pool_fault_locked(p, rc, "commit");
+		lock_drop(&p->lock);
 	}
 	gate_open(p);
+	if (rc)
+		return rc;
 	rc = wait_data(p, cm.txn);
 	if (!rc)
 		rc = write_nodes(&cm);
+	if (!rc && cm.txn->data_failed) {
+		/* Some of its data found no device and is dirty again: only the next one is a state to come back to. */
+		lock_take(&p->lock);
+		nodes_written_locked(&cm);
+		lock_drop(&p->lock);
+		return ERR_LAST;
+	}
 	if (!rc)
 		rc = chunk_flush_all(p);
 	if (!rc)
@@ -506,7 +523,11 @@ int txn_commit_run(struct pool *p, bool clean)
 	}
 	p->commit_running = true;
 	lock_drop(&p->lock);
-	rc = commit_once(p, clean);
+	for (unsigned tries = 0; tries < 5; tries++) {
+		rc = commit_once(p, clean);
+		if (rc != ERR_LAST)
+			break;
+	}
 	lock_take(&p->lock);
 	p->commit_running = false;
 	p->commit_last_ns = reactor_now_ns();

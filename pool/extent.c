@@ -26,6 +26,8 @@ int extent_decode(const struct btree_item *it, struct extent *x)
 	x->orig_blocks = le16_get(d->orig_blocks);
 	x->stored_bytes = le32_get(d->stored_bytes);
 	x->codec = d->codec;
+	if (x->lblk >> 51)
+		return ERR_FORMAT;
 	ncrc = x->codec == EXTENT_RESERVED ? 0 : x->stored_blocks;
 	if (!x->blocks || x->blocks > EXTENT_BLOCKS_MAX || x->stored_blocks > EXTENT_BLOCKS_MAX ||
 	    it->len != sizeof *d + ncrc * 4)
@@ -175,6 +177,17 @@ static int plan_add(struct plan *pl, const struct extent *x, uint64_t lblk, uint
 	return 0;
 }
 
+/* Does it name blocks of a data chunk? Nothing else may be freed through it. */
+static bool addr_sane(struct pool *p, const struct extent *x)
+{
+	const struct chunk *c;
+
+	if (x->codec == EXTENT_RESERVED)
+		return true;
+	c = chunk_find(p, addr_chunk(x->addr));
+	return c && c->kind == CHUNK_DATA && addr_block(x->addr) + x->stored_blocks <= p->chunk_blocks;
+}
+
 static int plan_make(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end, struct plan *pl)
 {
 	uint64_t at = lblk;
@@ -189,7 +202,7 @@ static int plan_make(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end
 			break;
 		if (rc)
 			return rc;
-		if (pl->count == OLD_MAX)
+		if (pl->count == OLD_MAX || !addr_sane(v->p, &x))
 			return ERR_FORMAT;
 		plan_add(pl, &x, lblk, end);
 		at = x.lblk + x.blocks;
@@ -227,6 +240,10 @@ static void free_old(struct vol *v, struct plan *pl, unsigned i, uint64_t lblk, 
 	uint64_t to = o->lblk + o->blocks < end ? o->lblk + o->blocks : end;
 
 	if (o->codec == EXTENT_RESERVED) {
+		if (v->reserved_blocks < to - from) {
+			pool_fault_locked(v->p, ERR_FORMAT, "a volume reserves less than its extents say");
+			return;
+		}
 		v->reserved_blocks -= to - from;
 		space_unadmit(v->p, v->copies, to - from);
 		return;
@@ -336,13 +353,15 @@ int extent_replace_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64
 	return rc;
 }
 
-int extent_replace(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
-		   uint64_t *ret_left)
+int extent_replace_with(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
+			uint64_t *ret_left, vol_fn *fn, void *arg)
 {
 	struct plan pl;
 	uint64_t from;
 	int rc = plan_step(v, object, lblk, n, new_x, &pl, &from);
 
+	if (!rc && fn && from == lblk)
+		rc = fn(v, arg);
 	if (rc)
 		return rc;
 	rc = plan_apply(v, object, &pl, from, lblk + n, new_x);
@@ -353,6 +372,12 @@ int extent_replace(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, co
 	if (ret_left)
 		*ret_left = from - lblk;
 	return 0;
+}
+
+int extent_replace(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
+		   uint64_t *ret_left)
+{
+	return extent_replace_with(v, object, lblk, n, new_x, ret_left, NULL, NULL);
 }
 
 int extent_count(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, uint64_t *ret_mapped,

@@ -34,6 +34,10 @@ int extent_lookup(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end_lb
  * *ret_left is how many blocks from lblk on remain to be done (0: finished). */
 int extent_replace(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
 		   uint64_t *ret_left);
+/* The same with fn run in the last step between finding out and doing: if it fails nothing was done, and nothing is looked up
+ * after it, so both come together. */
+int extent_replace_with(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
+			uint64_t *ret_left, vol_fn *fn, void *arg);
 /* The same without doing it: 0 means that extent_replace() with these arguments cannot return ERR_NEED_NODE as long as the
  * lock is held. For changes that must come together with others. */
 int extent_replace_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, uint64_t *ret_left);

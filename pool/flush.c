@@ -404,6 +404,8 @@ static void redo(struct job *j)
 
 	v->redo_txn = j->txn->nr;
 	v->flushed_unlogged = true;
+	if (j->txn != p->open || p->gate_closed)
+		j->txn->data_failed = true;   /* it must not become durable without its successor */
 	for (unsigned k = 0; k < j->nsegs; k++) {
 		struct dseg *s = j->segs[k], *a;
 
@@ -519,6 +521,7 @@ int flush_all(struct pool *p, bool tail)
 	for (struct vol *v = p->vols; v && !p->faulted; v = v->next) {
 		uint64_t todo = v->active_blocks;
 
+		v->pins++;
 		while (!p->faulted && todo) {
 			uint64_t before = v->active_blocks;
 
@@ -531,6 +534,8 @@ int flush_all(struct pool *p, bool tail)
 			before -= v->active_blocks;
 			todo -= before < todo ? before : todo;
 		}
+		if (--v->pins == 0)
+			waitq_wake_all(&p->data_waiters);
 	}
 	while (p->flush_jobs && !p->faulted)
 		waitq_wait(&p->data_waiters, &p->lock);

@@ -112,6 +112,7 @@ static int group_take(struct vol *v, struct group *g)
 
 	*g = (struct group){ .v = v, .bytes = group_bytes(v), .seq_covered = v->change_seq };
 	g->blocks = (uint32_t)((g->bytes + BLOCK_SIZE - 1) / BLOCK_SIZE);
+	v->pins++;
 	if (v->unlogged_blocks) {
 		g->blks = malloc(v->unlogged_blocks * sizeof *g->blks);
 		if (!g->blks)
@@ -181,7 +182,7 @@ static int write_batch(struct pool *p)
 		uint32_t need = (uint32_t)((group_bytes(v) + BLOCK_SIZE - 1) / BLOCK_SIZE);
 		uint32_t skip = pos + total + need > p->chunk_blocks ? p->chunk_blocks - pos : 0;
 
-		if (!v->log_requested || !can_log(v))
+		if (!v->log_requested || v->destroying || !can_log(v))
 			continue;
 		if (skip && n)
 			break;        /* next batch */
@@ -220,7 +221,9 @@ static int write_batch(struct pool *p)
 			g[i].v->synced_seq = g[i].seq_covered;
 		free(g[i].blks);
 		free(g[i].log);
+		g[i].v->pins--;
 	}
+	waitq_wake_all(&p->data_waiters);
 	if (rc)
 		pool_fault_locked(p, rc, "write intent log");
 	p->log_writes += n > 0;
@@ -256,6 +259,7 @@ int vol_sync(struct vol *v)
 			rc = write_batch(p);
 		}
 	}
+	v->log_requested = false;
 	lock_drop(&p->lock);
 	return rc;
 }

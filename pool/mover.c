@@ -94,11 +94,20 @@ static bool surplus(const struct pool *p, const struct chunk *c, unsigned from)
 	return current >= c->copies;
 }
 
+/* Members may be taken away only while nothing is being written that a commit under way says they have: neither its nodes and
+ * data nor, for the log chunk, a group. Lock held; dropped while waiting. */
+static void quiet_locked(struct pool *p)
+{
+	while ((p->commit_running || p->log_writing) && !p->faulted)
+		waitq_wait(p->commit_running ? &p->commit_waiters : &p->log_waiters, &p->lock);
+}
+
 /* Lock held: fill the batch and add the new members. */
 static void batch_pick(struct batch *b)
 {
 	struct pool *p = b->p;
 
+	quiet_locked(p);
 	for (size_t h = 0; h < p->chunk_hash_size && b->n < MOVER_BATCH; h++)
 		for (struct chunk *c = p->chunk_hash[h]; c && b->n < MOVER_BATCH; c = c->hash_next) {
 			uint8_t from;
@@ -291,6 +300,7 @@ static int batch_run(struct batch *b)
 	if (!rc)
 		rc = chunk_flush_all(p);
 	lock_take(&p->lock);
+	quiet_locked(p);
 	batch_finish(b);
 	lock_drop(&p->lock);
 	return rc;
@@ -367,7 +377,7 @@ static void dev_release(struct pool *p, struct dev *d)
 	dev_close(b);
 	lock_take(&p->lock);
 	free(d->slot_used);
-	memset(d, 0, sizeof *d);
+	memset(d, 0, sizeof *d);     /* from here on the entry may be used again */
 	d->id = (uint32_t)(d - p->devs);
 	space_reserve_init(p);
 	event_emit_locked(p, "device-removed", "device %u (%s) is empty and has left the pool", d->id, path);

@@ -105,6 +105,17 @@ int pool_rebalance(struct pool *p, bool on);
 struct pool_mover_status { bool active, rebalancing; uint64_t done_bytes, left_bytes; };
 void pool_mover_status_get(struct pool *p, struct pool_mover_status *ret_s);
 
+/* Read and verify every copy of everything, repair what is wrong; in background. */
+struct pool_scrub_status {
+	bool running, complete, stop;
+	uint64_t started_ns, ended_ns;   /* wall clock */
+	uint64_t done_bytes, total_bytes, repaired, unrepaired;
+	uint64_t dev_bytes[POOL_DEVS_MAX], dev_errors[POOL_DEVS_MAX];   /* by device id */
+};
+int pool_scrub_start(struct pool *p, struct err *e);
+void pool_scrub_stop(struct pool *p);
+void pool_scrub_status_get(struct pool *p, struct pool_scrub_status *ret_s);
+
 /* Last events, oldest first. seq grows by one per event; text names volume, offset and device where known. */
 struct pool_event { uint64_t seq, wall_ns; char kind[24]; char text[232]; };
 unsigned pool_events(struct pool *p, uint64_t since_seq, struct pool_event *ret_ev, unsigned max);

@@ -20,6 +20,28 @@ static unsigned others_online(const struct pool *p, const struct dev *d)
 	return n;
 }
 
+/* Would some chunk that has more copies be left without a current one? */
+static bool last_current(const struct pool *p, const struct dev *d)
+{
+	if (d->state != DEV_ONLINE)
+		return false;
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+			unsigned here = 0, others = 0;
+
+			for (unsigned i = 0; i < c->nmembers; i++) {
+				const struct dev *m = &p->devs[c->m[i].dev];
+				bool current = m->state == DEV_ONLINE && !chunk_member_since(p, &c->m[i]);
+
+				here += m == d && current;
+				others += m != d && current;
+			}
+			if (here && !others && c->copies > 1 && c->used)
+				return true;
+		}
+	return false;
+}
+
 int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 {
 	struct dev_backend *b;
@@ -29,10 +51,15 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 		return err_set(e, -ENOENT, "pool %s has no device %u", p->name, dev_id);
 	lock_take(&p->lock);
 	d = &p->devs[dev_id];
-	if (!others_online(p, d)) {
+	if (d->state == DEV_NONE || d->changing || !others_online(p, d) || last_current(p, d)) {
 		lock_drop(&p->lock);
-		return err_set(e, -EBUSY, "device %u is the last one in service; export the pool instead", dev_id);
+		if (d->state == DEV_NONE)
+			return err_set(e, -ENOENT, "pool %s has no device %u", p->name, dev_id);
+		return err_set(e, -EBUSY, "device %u has the only current copy of replicated data (it is the last one in "
+			       "service, or a resync is under way); wait, or export the pool", dev_id);
 	}
+	d->changing = true;
+	d->generation++;
 	if (d->state == DEV_ONLINE || d->state == DEV_RESYNC) {
 		if (!d->stale_since)
 			d->stale_since = p->durable_txn + 1;
@@ -48,6 +75,7 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 	}
 	b = d->backend;
 	d->backend = NULL;
+	d->changing = false;
 	lock_drop(&p->lock);
 	dev_close(b);
 	return txn_commit_wait(p);
@@ -75,7 +103,7 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 		goto out;
 	lock_take(&p->lock);
 	d = dev_of_sb(p, sb);
-	if (!d || (d->backend && (d->state == DEV_ONLINE || d->state == DEV_RESYNC)) ||
+	if (!d || d->changing || (d->backend && (d->state == DEV_ONLINE || d->state == DEV_RESYNC)) ||
 	    b->size_bytes < d->size_bytes) {
 		rc = d ? -EBUSY : ERR_POOL_ID;
 		lock_drop(&p->lock);
@@ -83,11 +111,14 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 			"%s: its place in pool %s is taken, or it has become smaller", b->path, p->name);
 		goto out;
 	}
+	d->changing = true;
 	while (d->inflight) {
 		lock_drop(&p->lock);
 		co_sleep_ns(1000000);
 		lock_take(&p->lock);
 	}
+	d->changing = false;
+	d->generation++;
 	old = d->backend;
 	since = le64_get(sb->txn) + 1;   /* it cannot know more than its own superblock says */
 	if (!d->stale_since || since < d->stale_since)
@@ -125,7 +156,7 @@ static void meta_copies_update(struct pool *p)
 static struct dev *free_entry(struct pool *p)
 {
 	for (unsigned i = 0; i < p->ndevs; i++)
-		if (p->devs[i].state == DEV_NONE && !p->devs[i].backend)
+		if (p->devs[i].state == DEV_NONE && !p->devs[i].slot_used)
 			return &p->devs[i];
 	return p->ndevs < POOL_DEVS_MAX ? &p->devs[p->ndevs] : NULL;
 }

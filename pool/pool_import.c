@@ -47,7 +47,7 @@ static int read_all(struct import *im, struct err *e)
 		if (memcmp(sb->pool_uuid, im->sbs[0].pool_uuid, 16))
 			return err_set(e, ERR_POOL_ID, "%s belongs to pool %s, %s to pool %s; import one pool at a time",
 				       im->devs[0]->path, im->sbs[0].pool_name, b->path, sb->pool_name);
-		if (!im->newest || le64_get(sb->seq) > le64_get(im->newest->seq))
+		if (!im->newest || sb_newer(sb, im->newest))
 			im->newest = sb;
 		im->devs[i] = im->devs[n];
 		im->devs[n++] = b;
@@ -181,7 +181,8 @@ static int step_load_chunk(struct pool *p, void *arg)
 
 		if (rc)
 			return rc;
-		if (it.key.type != 1 || it.len != sizeof(struct chunk_disk) ||
+		if (it.key.type != 1 || it.len != sizeof(struct chunk_disk) || it.key.object < l->next ||
+		    it.key.object >= p->next_chunk_id || it.key.object >> (64 - ADDR_BLOCK_BITS) ||
 		    le64_get(((const struct chunk_disk *)it.value)->id) != it.key.object)
 			return ERR_FORMAT;
 		rc = chunk_load(p, it.value);
@@ -203,10 +204,13 @@ static int step_load_vol(struct pool *p, void *arg)
 
 		if (rc)
 			return rc;
-		rc = it.key.type == 1 ? vol_record_decode(p, &it, &v) : ERR_FORMAT;
+		if (it.key.type != 1 || it.key.object < l->next || it.key.object < TREE_VOLUME_FIRST ||
+		    it.key.object >= p->next_volume_id)
+			return ERR_FORMAT;
+		rc = vol_record_decode(p, &it, &v);
 		if (rc)
 			return rc;
-		if (v->tree.root.birth > p->durable_txn) {
+		if (v->tree.root.birth > p->durable_txn || v->reserved_blocks >> 51) {
 			vol_free(v);
 			return ERR_FORMAT;
 		}
@@ -299,9 +303,13 @@ static int load(struct import *im, struct err *e)
 			d->slots_limit = 0;
 		dev_slots_recount(d);
 	}
-	if (!p->read_only)
-		mover_forget_half_done(p);
 	mover_wake_locked(p);
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+			p->resync_wanted |= c->nmembers < c->copies;
+			for (unsigned i = 0; i < c->nmembers; i++)
+				p->resync_wanted |= c->m[i].stale_since != 0;
+		}
 	space_reserve_init(p);
 	p->log_chunk = chunk_find(p, le64_get(sb->log_chunk_id));
 	lock_drop(&p->lock);
@@ -321,6 +329,7 @@ static int start(struct import *im, struct err *e)
 	if (rc)
 		return e->code ? rc : err_set(e, rc, "replay the intent log: %s", err_str(rc));
 	lock_take(&p->lock);
+	mover_forget_half_done(p);    /* not earlier: the log may have been written to a new member alone */
 	p->log_epoch = p->open->nr;
 	lock_drop(&p->lock);
 	if (groups)

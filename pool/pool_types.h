@@ -43,6 +43,8 @@ struct dev {
 	unsigned reads_inflight;
 	uint64_t read_bytes, write_bytes, read_errors, write_errors, checksum_errors, repaired;
 	uint64_t resync_done, resync_total;
+	unsigned generation;              /* counts departures and returns */
+	bool changing;                    /* being taken out or brought in */
 };
 
 /* ---- chunks ---- */
@@ -84,7 +86,7 @@ struct txn {
 	struct free_ext *frees; size_t frees_count, frees_cap, frees_done;
 	struct slot_free *slots; size_t slots_count, slots_cap;
 	unsigned data_io;                 /* data writes under way that belong to it */
-	bool data_failed;
+	bool data_failed;                 /* must not become durable alone: see redo in flush.c */
 	struct txn *next;                 /* newer */
 };
 
@@ -125,6 +127,7 @@ struct pool {
 	bool resync_running, resync_wanted;
 	bool reap_wanted;
 
+	struct pool_scrub_status scrub;
 	bool mover_wanted, mover_running, rebalancing;
 	struct waitq mover_waiters;
 	uint64_t mover_done_blocks, mover_moved_chunks;

@@ -3,6 +3,7 @@
 #include "pool/chunk.h"
 #include "pool/event.h"
 #include "pool/sb.h"
+#include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/walk.h"
 
@@ -12,6 +13,7 @@ struct resync {
 	uint64_t until;           /* the commit walked */
 	uint8_t *buf;
 	bool devs[POOL_DEVS_MAX]; /* being brought up to date */
+	unsigned generation[POOL_DEVS_MAX];
 	uint64_t bytes, skipped;
 };
 
@@ -121,7 +123,9 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 	snprintf(what, sizeof what, "resync of volume %llu object %llu offset %llu", (unsigned long long)tree_id,
 		 (unsigned long long)it->key.object, (unsigned long long)x.lblk * BLOCK_SIZE);
 	rc = chunk_read_verified(r->p, x.addr, x.stored_blocks, r->buf, verify_ext, &ec, what);
-	if (rc) {                     /* lost already: nothing to copy, reported */
+	if (rc == ERR_CSUM)           /* lost already: nothing to copy, reported */
+		return 0;
+	if (rc) {
 		r->skipped++;
 		return rc == ERR_FAULTED || rc == -ENOMEM ? rc : 0;
 	}
@@ -147,12 +151,13 @@ static bool plan(struct resync *r)
 		struct dev *d = &p->devs[i];
 
 		r->devs[i] = dev_writable(d);
+		r->generation[i] = d->generation;
 		if (d->state == DEV_RESYNC && d->stale_since < r->since)
 			r->since = d->stale_since;
 	}
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
-			if (c->nmembers < c->copies)
+			if (c->nmembers < c->copies && space_can_complete(p, c))
 				chunk_add_members(p, c);
 			for (unsigned i = 0; i < c->nmembers; i++)
 				if (c->m[i].stale_since && r->devs[c->m[i].dev] &&
@@ -168,6 +173,8 @@ static void finish(struct resync *r)
 	struct pool *p = r->p;
 
 	lock_take(&p->lock);
+	for (unsigned i = 0; i < p->ndevs; i++)
+		r->devs[i] &= r->generation[i] == p->devs[i].generation;   /* else it missed something since */
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
 			for (unsigned i = 0; i < c->nmembers; i++)
@@ -195,22 +202,12 @@ static int run(struct resync *r)
 {
 	struct pool *p = r->p;
 	const struct walk_ops ops = { on_node, on_item, on_bad };
-	struct sb_disk *sb = malloc(sizeof *sb);
-	struct txn *t;
-	int rc;
+	int rc = txn_commit_wait(p);  /* all older changes on disk, new members recorded */
 
-	if (!sb)
-		return -ENOMEM;
-	rc = txn_commit_wait(p);      /* all older changes on disk, new members recorded */
-	if (!rc) {
-		lock_take(&p->lock);
-		t = txn_read_begin_committed_locked(p);
-		memcpy(sb, p->sb, sizeof *sb);
-		lock_drop(&p->lock);
-		rc = walk_all(p, sb, r->since, &ops, r);
-		txn_read_end(p, t);
-	}
-	free(sb);
+	if (!rc)
+		rc = walk_live(p, r->since, &ops, r);
+	if (!rc && r->skipped)
+		rc = -EIO;            /* what could not be read now may be readable later */
 	if (!rc)
 		rc = chunk_flush_all(p);
 	return rc;
@@ -236,8 +233,11 @@ static void resync_main(void *arg)
 			rc = txn_commit_wait(p);
 		}
 		if (rc)
-			event_emit(p, "resync-stopped", "resync stopped: %s; it starts again at the next import or "
-				   "online", err_str(rc));
+			event_emit(p, "resync-stopped", "resync stopped: %s; it is tried again", err_str(rc));
+		if (rc && !p->stopping && !p->faulted) {
+			co_sleep_ns(5000000000ull);
+			p->resync_wanted = true;
+		}
 	}
 	free(r.buf);
 	lock_take(&p->lock);

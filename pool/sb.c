@@ -97,12 +97,18 @@ static uint64_t ring_off(const struct dev_backend *b, unsigned copy, unsigned sl
 	return (copy ? end - SB_RING_BYTES : 0) + slot * SB_SIZE;
 }
 
+bool sb_newer(const struct sb_disk *a, const struct sb_disk *b)
+{
+	uint64_t ta = le64_get(a->txn), tb = le64_get(b->txn);
+
+	return ta != tb ? ta > tb : le64_get(a->seq) > le64_get(b->seq);
+}
+
 int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e)
 {
 	struct sb_disk *buf;
 	bool found = false;
 	struct err first = { 0 };
-	uint64_t best = 0;
 
 	if (b->size_bytes < SB_DATA_START + SB_RING_BYTES)
 		return err_set(e, ERR_MAGIC, "%s: too small to be a device of a pool", b->path);
@@ -117,9 +123,8 @@ int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e)
 			err_set(&one, rc, "read superblock: %s", err_str(rc));
 		else
 			rc = sb_validate(buf, &one);
-		if (!rc && (!found || le64_get(buf->seq) > best)) {
+		if (!rc && (!found || sb_newer(buf, ret_sb))) {
 			found = true;
-			best = le64_get(buf->seq);
 			memcpy(ret_sb, buf, SB_SIZE);
 		}
 		/* Report the most telling reason: anything else before "no magic". */
@@ -224,7 +229,7 @@ static int write_once(struct pool *p, struct sb_disk *sb, uint8_t *images, struc
 
 int sb_write_all(struct pool *p, struct sb_disk *sb)
 {
-	uint8_t *images = aligned_alloc(BLOCK_SIZE, (size_t)p->ndevs * SB_SIZE);
+	uint8_t *images = aligned_alloc(BLOCK_SIZE, (size_t)POOL_DEVS_MAX * SB_SIZE);
 	struct sb_io *ios = calloc(2 * POOL_DEVS_MAX, sizeof *ios);
 	int rc = images && ios ? 0 : -ENOMEM;
 

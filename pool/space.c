@@ -100,6 +100,18 @@ void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks)
 	p->reserved[copies] -= blocks;
 }
 
+bool space_can_complete(struct pool *p, const struct chunk *c)
+{
+	uint64_t slots = 0;
+
+	if (c->kind != CHUNK_DATA)
+		return true;
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (dev_placeable(&p->devs[i]))
+			slots += p->devs[i].slots_free;
+	return slots > keep_slots(p) + overhang_slots(p, 0);
+}
+
 bool space_meta_ok(struct pool *p)
 {
 	uint64_t have = meta_free_blocks(p), half = p->reserve_meta_blocks / 2;
@@ -288,7 +300,10 @@ void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten)
 {
 	struct chunk *c = chunk_find(p, addr_chunk(a));
 
-	assert(c && addr_block(a) + blocks <= p->chunk_blocks);
+	if (!c || addr_block(a) + blocks > p->chunk_blocks || c->kind == CHUNK_LOG) {
+		pool_fault_locked(p, ERR_FORMAT, "free blocks of no chunk: the pool is damaged, run `tarn pool check`");
+		return;
+	}
 	if (unwritten && c->bits) {
 		for (uint32_t i = addr_block(a); i < addr_block(a) + blocks; i++) {
 			assert(bit_get(c->bits, i));
@@ -317,7 +332,11 @@ int space_apply_frees(struct pool *p, struct chunk **ret_need)
 			return ERR_NEED_NODE;
 		}
 		for (uint32_t i = first; i < first + f->blocks; i++) {
-			assert(bit_get(c->bits, i) && !bit_get(c->busy, i));
+			if (!bit_get(c->bits, i) || bit_get(c->busy, i)) {
+				pool_fault_locked(p, ERR_FORMAT, "free a free block: the pool is damaged, run "
+						  "`tarn pool check`");
+				return ERR_FAULTED;
+			}
 			bit_clear(c->bits, i);
 			bit_set(c->busy, i);
 		}

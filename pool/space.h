@@ -38,6 +38,8 @@ int space_load(struct pool *p, uint64_t chunk_id);
 int space_apply_frees(struct pool *p, struct chunk **ret_need);
 /* Transactions that are durable and unread: make their freed blocks and slots available. */
 void space_release(struct pool *p);
+/* Is there room to give c another member without breaking a promise? */
+bool space_can_complete(struct pool *p, const struct chunk *c);
 /* Recompute the reserve after the geometry changed. */
 void space_reserve_init(struct pool *p);
 int space_bits_alloc(struct pool *p, struct chunk *c);

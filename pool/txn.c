@@ -98,12 +98,14 @@ int node_read_ptr(struct pool *p, struct node_ptr ptr, uint64_t tree_id, uint8_t
 {
 	struct node_verify v = { p, &ptr, tree_id, level };
 	struct node_reading me = { .addr = ptr.addr }, *other;
+	struct node *cached;
 	char what[64];
 	uint8_t *buf;
 	int rc;
 
 	lock_take(&p->lock);
-	if (node_cache_find(p->cache, ptr.addr)) {
+	cached = node_cache_find(p->cache, ptr.addr);
+	if (cached && cached->birth == ptr.birth) {
 		lock_drop(&p->lock);
 		return 0;
 	}

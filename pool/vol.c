@@ -396,37 +396,91 @@ static void drop_dirty(struct vol *v)
 	lock_drop(&v->p->lock);
 }
 
+/* Leaves that became empty while their neighbours were not in memory are still part of the tree. Gate held, so it stays as it is. */
+struct rest { struct vol *v; struct btree_cursor cur; struct node_ptr *ptrs; size_t count, cap; };
+
+static int step_rest(struct pool *p, void *arg)
+{
+	struct rest *r = arg;
+	struct btree_path path;
+	int rc = btree_walk(&r->v->tree, &r->cur, 0, &path);
+
+	(void)p;
+	if (rc)
+		return rc;
+	for (unsigned i = 0; i < path.count; i++) {
+		if (!path.is_new[i])
+			continue;
+		if (r->count == r->cap) {
+			size_t cap = r->cap ? r->cap * 2 : 64;
+			struct node_ptr *n = realloc(r->ptrs, cap * sizeof *n);
+
+			if (!n)
+				return -ENOMEM;
+			r->ptrs = n;
+			r->cap = cap;
+		}
+		r->ptrs[r->count++] = path.ptr[i];
+	}
+	return 0;
+}
+
+static void free_rest_locked(struct pool *p, const struct rest *r)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		struct node *n = node_cache_find(p->cache, r->ptrs[i].addr);
+		bool fresh = r->ptrs[i].birth == p->open->nr;
+
+		space_free(p, r->ptrs[i].addr, NODE_BLOCKS, fresh);
+		if (n && fresh)
+			node_cache_drop(p->cache, n);
+		else if (n && n->dirty)
+			n->freed = true;
+	}
+}
+
+static void unlink_and_free_locked(struct pool *p, struct vol *v)
+{
+	struct vol **pp = &p->vols;
+
+	while (v->pins || v->jobs)
+		waitq_wait(&p->data_waiters, &p->lock);
+	while (*pp != v)
+		pp = &(*pp)->next;
+	*pp = v->next;
+	event_emit_locked(p, "volume-freed", "space of destroyed volume %s returned", v->name);
+	vol_free(v);
+}
+
 static int reap_finish(struct vol *v)
 {
 	struct pool *p = v->p;
-	struct vol **pp;
+	struct rest r = { .v = v };
 	int rc = txn_enter(p, true);
 
 	if (rc)
 		return rc;
-	rc = txn_step(p, &p->root, step_del_record, v);
+	do {
+		rc = v->tree.root.addr.v ? txn_step(p, &v->tree, step_rest, &r) : -ENOENT;
+	} while (!rc);
+	rc = rc == -ENOENT ? txn_step(p, &p->root, step_del_record, v) : rc;
 	if (!rc) {
 		lock_take(&p->lock);
-		for (pp = &p->vols; *pp != v; pp = &(*pp)->next)
-			;
-		*pp = v->next;
-		/* The empty root leaf, if there is one, goes with the record. */
-		if (v->tree.root.addr.v) {
-			struct node *n = node_cache_find(p->cache, v->tree.root.addr);
-
-			space_free(p, v->tree.root.addr, NODE_BLOCKS, v->tree.root.birth == p->open->nr);
-			if (n && n->birth == p->open->nr)
-				node_cache_drop(p->cache, n);
-			else if (n && n->dirty)
-				n->freed = true;
-		}
+		free_rest_locked(p, &r);
+		v->tree.root = (struct node_ptr){ ADDR_NONE, 0, 0 };
+		v->tree.dirty = v->rec_dirty = false;
+		v->reaped = true;
 		txn_mark_dirty_locked(p);
-		event_emit_locked(p, "volume-freed", "space of destroyed volume %s returned", v->name);
-		vol_free(v);
 		lock_drop(&p->lock);
 	}
+	free(r.ptrs);
 	txn_leave(p);
-	return rc;
+	if (rc)
+		return rc;
+	lock_take(&p->lock);
+	unlink_and_free_locked(p, v);
+	lock_drop(&p->lock);
+	return 0;
 }
 
 static int reap_volume(struct vol *v)

@@ -19,21 +19,17 @@ struct punch {
 	bool hole_done;
 };
 
-/* fn comes first in the last step, when nothing can stop the rest any more: if it fails the step did nothing. */
+/* fn comes in the last step, when nothing can stop the rest any more: if it fails the step did nothing. */
 static int punch_step(struct vol *v, void *arg)
 {
 	struct punch *pu = arg;
 	uint64_t n = pu->end - pu->lblk, left;
 	le64 blocks;
-	int rc = 0;
+	int rc;
 
 	if (pu->hole_done)
 		return pu->fn ? pu->fn(v, pu->arg) : 0;
-	rc = extent_replace_prepare(v, pu->object, pu->lblk, n, &left);
-	if (!rc && !left && pu->fn)
-		rc = pu->fn(v, pu->arg);
-	if (!rc)
-		rc = extent_replace(v, pu->object, pu->lblk, n, NULL, &left);
+	rc = extent_replace_with(v, pu->object, pu->lblk, n, NULL, &left, pu->fn, pu->arg);
 	if (rc)
 		return rc;
 	delta_drop(v, pu->object, pu->lblk + left, pu->end);

@@ -83,19 +83,20 @@ static int edge_merge(struct wop *w, struct edge *e)
 }
 
 /* On a full pool a write may use what fallocate reserved for just this range. */
-static int consume_reserved(struct wop *w)
+static int consume_reserved(struct wop *w, bool do_it)
 {
 	struct vol *v = w->v;
 
 	for (uint64_t at = w->lblk; at < w->lblk + w->n;) {
-		uint64_t n = w->lblk + w->n - at, mapped, reserved;
+		uint64_t n = w->lblk + w->n - at, mapped, reserved, left;
 		int rc;
 
 		if (n > EXTENT_BLOCKS_MAX)
 			n = EXTENT_BLOCKS_MAX;
 		rc = extent_count(v, w->object, at, n, &mapped, &reserved);
 		if (!rc && !mapped && reserved == n)
-			rc = extent_replace(v, w->object, at, n, NULL, NULL);
+			rc = do_it ? extent_replace(v, w->object, at, n, NULL, NULL)
+				   : extent_replace_prepare(v, w->object, at, n, &left);
 		if (rc)
 			return rc;
 		at += n;
@@ -122,7 +123,10 @@ static int admit(struct wop *w)
 	}
 	rc = space_admit(p, v->copies, need);
 	if (rc && v->reserved_blocks) {
-		rc = consume_reserved(w);
+		/* First all nodes, then all at once: nobody else may take what is given up for this write. */
+		rc = consume_reserved(w, false);
+		if (!rc)
+			rc = consume_reserved(w, true);
 		if (!rc)
 			rc = space_admit(p, v->copies, need);
 	}
@@ -143,17 +147,15 @@ static int write_locked(struct wop *w)
 		if (w->edge[i].used)
 			rc = edge_merge(w, &w->edge[i]);
 	if (!rc)
-		rc = delta_prepare(v, w->object, w->lblk, w->n);
-	if (!rc)
 		rc = admit(w);
 	if (rc)
 		return rc;
-	if (w->fn) {
+	rc = delta_prepare(v, w->object, w->lblk, w->n);
+	if (!rc && w->fn)
 		rc = w->fn(v, w->arg);
-		if (rc) {
-			space_unadmit(v->p, v->copies, w->n);
-			return rc;
-		}
+	if (rc) {
+		space_unadmit(v->p, v->copies, w->n);
+		return rc;
 	}
 	for (unsigned i = 0; i < w->n; i++)
 		delta_put(v, w->object, w->lblk + i, w->bufs[i]);

@@ -63,6 +63,29 @@ static int walk_step(struct walk *w)
 	return rc;
 }
 
+static struct walk *walk_new(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg)
+{
+	struct walk *w = calloc(1, sizeof *w);
+
+	if (w)
+		w->leaf = malloc(NODE_SIZE);
+	if (!w || !w->leaf) {
+		free(w);
+		return NULL;
+	}
+	w->p = p;
+	w->ops = ops;
+	w->arg = arg;
+	w->birth_min = birth_min;
+	return w;
+}
+
+static void walk_free(struct walk *w)
+{
+	free(w->leaf);
+	free(w);
+}
+
 int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t level, uint64_t birth_min,
 	      const struct walk_ops *ops, void *arg)
 {
@@ -71,22 +94,13 @@ int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t le
 
 	if (!root.addr.v)
 		return 0;
-	w = calloc(1, sizeof *w);
-	if (w)
-		w->leaf = malloc(NODE_SIZE);
-	if (!w || !w->leaf) {
-		free(w);
+	w = walk_new(p, birth_min, ops, arg);
+	if (!w)
 		return -ENOMEM;
-	}
-	w->p = p;
-	w->ops = ops;
-	w->arg = arg;
-	w->birth_min = birth_min;
 	btree_init(&w->bt, &txn_btree_ops, p, p->cache, p->uuid, tree_id, root, level);
 	while (!rc)
 		rc = walk_step(w);
-	free(w->leaf);
-	free(w);
+	walk_free(w);
 	return rc == -ENOENT ? 0 : rc;
 }
 
@@ -157,5 +171,94 @@ int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min, const
 		if (rs.r[i].root.birth >= birth_min)
 			rc = walk_tree(p, rs.r[i].id, rs.r[i].root, rs.r[i].level, birth_min, ops, arg);
 	free(rs.r);
+	return rc;
+}
+
+/* ---- live: the newest commit, again and again ---- */
+
+struct live_root { struct btree root_tree; uint64_t id; struct node_ptr ptr; uint8_t level; };
+
+static int step_vol_root(struct pool *p, void *arg)
+{
+	struct live_root *lr = arg;
+	struct btree_item it;
+	struct vol *v;
+	int rc = btree_get(&lr->root_tree, (struct key){ lr->id, 1, 0 }, &it);
+
+	if (!rc)
+		rc = vol_record_decode(p, &it, &v);
+	if (rc)
+		return rc;
+	lr->ptr = v->tree.root;
+	lr->level = v->tree.level;
+	vol_free(v);
+	return 0;
+}
+
+/* The root of a tree in the newest commit, pinned by a reader. -ENOENT: the volume is gone. */
+static int live_pin(struct pool *p, struct live_root *lr, struct txn **ret_t)
+{
+	const struct sb_root_disk *r[3];
+	struct node_ptr root;
+
+	lock_take(&p->lock);
+	*ret_t = txn_read_begin_committed_locked(p);
+	r[0] = &p->sb->map;
+	r[1] = &p->sb->space;
+	r[2] = &p->sb->root;
+	if (lr->id <= TREE_ROOT) {
+		node_ptr_from_disk(&r[lr->id - TREE_MAP]->ptr, &lr->ptr);
+		lr->level = r[lr->id - TREE_MAP]->level;
+	}
+	node_ptr_from_disk(&p->sb->root.ptr, &root);
+	btree_init(&lr->root_tree, &txn_btree_ops, p, p->cache, p->uuid, TREE_ROOT, root, p->sb->root.level);
+	lock_drop(&p->lock);
+	return lr->id <= TREE_ROOT ? 0 : txn_step(p, &lr->root_tree, step_vol_root, lr);
+}
+
+#define LIVE_STEPS 128
+
+static int live_tree(struct pool *p, uint64_t tree_id, uint64_t birth_min, const struct walk_ops *ops, void *arg)
+{
+	struct walk *w = walk_new(p, birth_min, ops, arg);
+	struct live_root lr = { .id = tree_id };
+	int rc = w ? 0 : -ENOMEM;
+
+	while (!rc) {
+		struct txn *t;
+
+		rc = live_pin(p, &lr, &t);
+		if (!rc && !lr.ptr.addr.v)
+			rc = -ENOENT;
+		if (!rc)
+			btree_init(&w->bt, &txn_btree_ops, p, p->cache, p->uuid, tree_id, lr.ptr, lr.level);
+		for (unsigned i = 0; i < LIVE_STEPS && !rc; i++)
+			rc = walk_step(w);
+		txn_read_end(p, t);
+	}
+	if (w)
+		walk_free(w);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg)
+{
+	uint64_t id = 0;
+	int rc = 0;
+
+	for (uint64_t t = TREE_MAP; t <= TREE_ROOT && !rc; t++)
+		rc = live_tree(p, t, birth_min, ops, arg);
+	while (!rc) {                 /* volumes by id; new ones have larger ids */
+		struct vol *v;
+
+		lock_take(&p->lock);
+		for (v = p->vols; v && v->id <= id; v = v->next)
+			;
+		id = v ? v->id : 0;
+		lock_drop(&p->lock);
+		if (!id)
+			break;
+		rc = live_tree(p, id, birth_min, ops, arg);
+	}
 	return rc;
 }

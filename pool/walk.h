@@ -18,6 +18,9 @@ struct walk_ops {
 };
 /* All trees of superblock sb (kept alive by the caller holding a reader): map, space, root, volumes. */
 int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min, const struct walk_ops *ops, void *arg);
+/* The same over the live pool for long walks: it moves on to newer commits as it goes, so that freed space is held for moments
+ * only. Every block of the commit at the start that is still in use at the end is met. */
+int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg);
 int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t level, uint64_t birth_min,
 	      const struct walk_ops *ops, void *arg);
 #endif

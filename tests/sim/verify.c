@@ -111,10 +111,8 @@ static void verify_list(struct world *w)
 /* A rotten copy is a problem that a check reports; so is what was lost with its only copy. */
 static bool may_have_problems(const struct world *w)
 {
-	bool single = false;
-	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
-		single |= w->vol[i].state != WVOL_NONE && w->vol[i].opt.copies == 1;
-	return w->damaged_ever && (w->faults == FAULTS_SILENT || w->victim >= 0 || single);
+	return w->damaged_ever &&
+	       (w->faults == FAULTS_SILENT || w->victim >= 0 || w->single_ever);
 }
 
 void verify_check(struct world *w, bool deep)

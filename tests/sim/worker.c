@@ -347,6 +347,7 @@ bool wvol_create(struct world *w, struct sim_rng *g)
 		v->opt.copies = 2;
 	if (w->opt.no_single && v->opt.copies == 1 && most > 1)
 		v->opt.copies = 2;
+	w->single_ever |= v->opt.copies == 1;
 	v->opt.compression = rng_chance(g, 2, 3) ? VOL_COMPRESS_LZ4 : VOL_COMPRESS_OFF;
 	v->opt.size_bytes = v->opt.type == VOL_TYPE_BLOCK ? 2048 * HIST_BLOCK : 0;
 	v->size = v->opt.size_bytes;

@@ -90,6 +90,7 @@ struct world {
 	int victim;                  /* disk damaged now; -1: none */
 	unsigned hurts;              /* how often one was damaged */
 	bool victim_absent;          /* not handed in at the next import */
+	bool single_ever;            /* there was a volume with one copy */
 	bool damaged_ever;           /* copies=1 volumes may have lost something */
 
 	struct wvol vol[WORLD_VOLS_MAX];
