@@ -217,6 +217,25 @@ void delta_put(struct vol *v, uint64_t object, uint64_t lblk, uint32_t buf)
 	s->buf[i] = buf;
 }
 
+void delta_put_logged(struct vol *v, uint64_t object, uint64_t lblk, uint32_t buf)
+{
+	struct dseg *s = delta_seg(&v->active, object, lblk / SEG_BLOCKS);
+	uint32_t bit = 1u << lblk % SEG_BLOCKS;
+	bool was = s->unlogged & bit;
+
+	delta_put(v, object, lblk, buf);
+	if (!was) {
+		s->unlogged &= ~bit;
+		v->unlogged_blocks--;
+	}
+}
+
+void flush_request_if_full(struct pool *p)
+{
+	if (p->arena.used > p->arena.count / 4)
+		flush_request_locked(p);
+}
+
 static void drop_in_seg(struct vol *v, struct dseg *s, bool active, uint64_t lblk, uint64_t end)
 {
 	for (unsigned i = 0; i < SEG_BLOCKS; i++) {

@@ -33,6 +33,10 @@ int delta_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n);
 /* Enter a buffer (takes the reference) after delta_prepare. Its admission of one block is the caller's; when it replaces an
  * active block that block's admission is given back. */
 void delta_put(struct vol *v, uint64_t object, uint64_t lblk, uint32_t buf);
+/* The same for content that is durable elsewhere already: a sync need not log it. */
+void delta_put_logged(struct vol *v, uint64_t object, uint64_t lblk, uint32_t buf);
+/* Lock held: wake the flusher when a quarter of the arena is dirty. */
+void flush_request_if_full(struct pool *p);
 /* Forget dirty blocks in [lblk, end) and give their admission back. */
 void delta_drop(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end);
 /* Move a segment from active to the head of its window's chain in flushing / take it out and free it. */

@@ -22,6 +22,7 @@ struct job {
 	uint32_t present[FLUSH_JOB_BLOCKS];   /* of each segment when it was taken */
 	uint32_t held[FLUSH_JOB_BLOCKS];      /* a reference on every buffer taken */
 	unsigned nsegs, blocks;
+	uint8_t copies;           /* the policy when it was taken: its admission is under it */
 	struct piece *pieces;
 	bool tail;
 	struct txn *txn;
@@ -258,7 +259,7 @@ static int enter_step(struct pool *p, void *arg)
 			return rc;
 	}
 	en->need = NULL;
-	rc = space_alloc_data(p, v->copies, pc->x.stored_blocks, &pc->x.addr, &got, &en->need);
+	rc = space_alloc_data(p, en->j->copies, pc->x.stored_blocks, &pc->x.addr, &got, &en->need);
 	if (rc == ERR_NEED_NODE) {
 		en->need_id = en->need->id;
 		return ERR_LAST;
@@ -450,7 +451,7 @@ static void job_main(void *arg)
 	lock_take(&p->lock);
 	if (rc)
 		pool_fault_locked(p, rc, "flush dirty data");
-	space_unadmit(p, j->v->copies, j->blocks);
+	space_unadmit(p, j->copies, j->blocks);
 	j->txn = p->open;
 	j->txn->data_io++;
 	for (unsigned k = 0; k < j->nsegs; k++)
@@ -494,6 +495,7 @@ static bool job_start_locked(struct vol *v, bool tail)
 	j->p = v->p;
 	j->v = v;
 	j->tail = tail;
+	j->copies = v->copies;
 	collect(j);
 	if (!j->nsegs) {
 		free(j);

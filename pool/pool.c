@@ -130,7 +130,7 @@ static void ticker(void *arg)
 
 int pool_bg_start(struct pool *p)
 {
-	co_fn *const fns[] = { txn_committer, flush_flusher, vol_reaper, mover_main, ticker };
+	co_fn *const fns[] = { txn_committer, flush_flusher, vol_reaper, mover_main, convert_main, ticker };
 
 	p->running = true;
 	p->reap_wanted = true;

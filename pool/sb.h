@@ -10,10 +10,10 @@
 int sb_validate(const struct sb_disk *sb, struct err *e);
 void sb_to_text(FILE *f, const struct sb_disk *sb);
 void sb_seal(struct sb_disk *sb, uint32_t own_dev);
-/* The newest valid superblock of one device. ERR_MAGIC when there is none at all. */
 /* Is a newer than b? By transaction first: two lives of a pool that parted (a device missed an import) count seq alike, but
  * every import skips transactions. */
 bool sb_newer(const struct sb_disk *a, const struct sb_disk *b);
+/* The newest valid superblock of one device. ERR_MAGIC when there is none at all. */
 int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e);
 /* Fill the device table and write sb (seq advanced) to all devices in service, durably. Devices that fail are faulted and
  * it is written again to the others, so that the newest superblock always lists who missed it. */

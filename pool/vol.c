@@ -39,14 +39,24 @@ static int not_found(struct err *e, const char *name)
 	return err_set(e, -ENOENT, "no volume '%s' in this pool; `tarn volume list` shows what there is", name);
 }
 
+unsigned vol_usable_devs(const struct pool *p)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < p->ndevs; i++)
+		n += p->devs[i].state != DEV_NONE && !(p->devs[i].flags & (DEV_F_EVACUATE | DEV_F_SPARE));
+	return n;
+}
+
 static int options_check(struct pool *p, const struct vol_options *o, struct err *e)
 {
 	if (o->type != VOL_TYPE_BLOCK && o->type != VOL_TYPE_FS)
 		return err_set(e, -EINVAL, "volume type must be fs or block");
 	if (o->copies < 1 || o->copies > COPIES_MAX)
 		return err_set(e, -EINVAL, "copies must be 1 to %u", COPIES_MAX);
-	if (o->copies > p->ndevs)
-		return err_set(e, -EINVAL, "copies=%u needs as many devices; the pool has %u", o->copies, p->ndevs);
+	if (o->copies > vol_usable_devs(p))
+		return err_set(e, -EINVAL, "copies=%u needs as many devices; the pool has %u", o->copies,
+			       vol_usable_devs(p));
 	if (o->compression > VOL_COMPRESS_LZ4)
 		return err_set(e, -EINVAL, "unknown compression");
 	if (o->type == VOL_TYPE_BLOCK && (!o->size_bytes || o->size_bytes % BLOCK_SIZE))

@@ -125,6 +125,16 @@ unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max);
 /* Change one property; durable when it returns. compression, copies (for new data), owner_uid. */
 int vol_set_compression(struct pool *p, const char *name, enum vol_compression c, struct err *e);
 int vol_set_owner(struct pool *p, const char *name, uint32_t uid, struct err *e);
+/* Change the policy: new data at once, older data in background (vol_compliance_get says how far). -ENOSPC, -EINVAL. */
+int vol_set_copies(struct pool *p, const char *name, uint8_t copies, struct err *e);
+struct vol_compliance {
+	uint64_t compliant_bytes;      /* stored as the policy says, every copy current */
+	uint64_t degraded_bytes;       /* right policy, but a copy is missing or stale */
+	uint64_t other_policy_bytes;   /* still to be rewritten */
+	uint64_t needed_bytes;         /* raw space the rewriting needs at most (what it frees comes on top) */
+};
+/* Walks the volume: O(extents). Yields. */
+int vol_compliance_get(struct vol *v, struct vol_compliance *ret_r);
 int vol_rename(struct pool *p, const char *name, const char *to, struct err *e);
 /* Block volumes. Shrinking frees what lies behind; refused with -EBUSY text unless allow_shrink. */
 int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow_shrink, struct err *e);

@@ -22,7 +22,7 @@ void vol_record_encode(const struct vol *v, uint8_t *ret_rec)
 	r.type = (uint8_t)v->type;
 	r.compression = (uint8_t)v->compression;
 	r.copies = v->copies;
-	r.flags = v->destroying;
+	r.flags = (uint8_t)(v->destroying | v->converting << 1);
 	r.level = v->tree.level;
 	memcpy(r.uuid, v->uuid, 16);
 	snprintf(r.name, sizeof r.name, "%s", v->name);
@@ -68,6 +68,7 @@ int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **
 	v->compression = r->compression;
 	v->copies = r->copies;
 	v->destroying = r->flags & 1;
+	v->converting = r->flags & 2;
 	memcpy(v->uuid, r->uuid, 16);
 	memcpy(v->name, r->name, sizeof v->name);
 	v->size_bytes = le64_get(r->size_bytes);

@@ -1,6 +1,6 @@
 /* vol_record: a volume in the root tree, key (volume id, 1, 0). Little-endian, fixed offsets:
  *
- *    0  u8 version (1), u8 type, u8 compression, u8 copies, u8 flags (1 destroying), u8 level of the root, 2 zero
+ *    0  u8 version (1), u8 type, u8 compression, u8 copies, u8 flags (1 destroying, 2 converting), u8 level of the root, 2 zero
  *    8  u8 uuid[16]     24  char name[64]     88  node_ptr root (24)    112  u64 size_bytes   120  u64 created_ns
  *  128  u64 next_object   136  u64 used_blocks   144  u64 logical_blocks   152  u64 reserved_blocks  160  u32 owner uid
  *  164  zero to 256
@@ -21,5 +21,9 @@ void vol_free(struct vol *v);
 void vol_link(struct pool *p, struct vol *v);
 /* Background: give back the space of destroyed volumes. */
 void vol_reaper(void *pool);
+/* Background: rewrite what lies under another policy than its volume's. */
+void convert_main(void *pool);
+/* Devices that can hold copies. */
+unsigned vol_usable_devs(const struct pool *p);
 void vol_changed_locked(struct vol *v);
 #endif

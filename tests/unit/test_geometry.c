@@ -78,11 +78,9 @@ static void scribble(struct vol **v, unsigned count)
 	free(block);
 }
 
-static void compare(struct pool *p, struct vol **v)
+static void compare_data(struct vol **v)
 {
 	uint32_t *block = aligned_alloc(4096, 4096), *want = aligned_alloc(4096, 4096);
-	struct pool_check_result r;
-	struct err e = { 0 };
 
 	for (unsigned k = 0; k < 2; k++)
 		for (uint64_t at = 0; at < BLOCKS; at++) {
@@ -90,11 +88,19 @@ static void compare(struct pool *p, struct vol **v)
 			assert_int_equal(vol_read(v[k], 1, at * 4096, 4096, block), 0);
 			assert_memory_equal(block, want, 4096);
 		}
+	free(block);
+	free(want);
+}
+
+static void compare(struct pool *p, struct vol **v)
+{
+	struct pool_check_result r;
+	struct err e = { 0 };
+
+	compare_data(v);
 	assert_int_equal(pool_commit(p), 0);
 	assert_int_equal(pool_check(p, true, stderr, NULL, NULL, &r, &e), 0);
 	assert_int_equal(r.problems, 0);
-	free(block);
-	free(want);
 }
 
 static unsigned dev_count(struct pool *p, bool *ret_healthy)
@@ -145,6 +151,35 @@ static struct pool *restart(struct pool *p, struct vol **v, unsigned from, unsig
 	p = import_pool(from, to);
 	open_vols(p, v);
 	return p;
+}
+
+/* Both volumes get another number of copies under load. */
+static void convert(struct pool *p, struct vol **v)
+{
+	struct vol_compliance c;
+	struct err e = { 0 };
+
+	assert_int_equal(vol_set_copies(p, "one", 4, &e), -EINVAL);
+	assert_int_equal(vol_set_copies(p, "one", 3, &e), 0);
+	assert_int_equal(vol_set_copies(p, "two", 2, &e), 0);
+	for (unsigned i = 0; i < 1000; i++) {
+		uint64_t left = 0;
+
+		for (unsigned k = 0; k < 2; k++) {
+			assert_int_equal(vol_compliance_get(v[k], &c), 0);
+			left += c.other_policy_bytes + c.degraded_bytes;
+		}
+		if (!left && c.compliant_bytes && i > 5)
+			break;
+		assert_int_not_equal(i, 999);
+		scribble(v, 20);
+		co_sleep_ns(20000000);
+	}
+	compare(p, v);
+	/* Any two of the three devices can go now as far as volume one is concerned; one as far as two is. */
+	assert_int_equal(pool_dev_offline(p, 1, &e), 0);
+	compare_data(v);
+	assert_int_equal(pool_dev_online(p, open_dev(1), &e), 0);
 }
 
 static void story(void *arg)
@@ -210,6 +245,7 @@ static void story(void *arg)
 	assert_int_equal(pool_dev_remove(p, 3, false, &plan, &e), 0);
 	settle(p, v, 3);
 	compare(p, v);
+	convert(p, v);
 	vol_close(v[0]);
 	vol_close(v[1]);
 	assert_int_equal(pool_export(p, false, &e), 0);
