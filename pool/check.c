@@ -278,6 +278,8 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 		return map_item(c, it);
 	if (tree_id == TREE_SPACE)
 		return space_item(c, it);
+	if (tree_id == TREE_ROOT && it->key.object < TREE_VOLUME_FIRST)
+		return 0;
 	if (tree_id == TREE_ROOT) {
 		int rc = vol_record_decode(c->p, it, &v);
 

@@ -4,6 +4,7 @@
 #include "pool/btree_page.h"
 #include "pool/chunk.h"
 #include "pool/ilog.h"
+#include "pool/journal.h"
 #include "pool/sb.h"
 #include "pool/space.h"
 #include "pool/txn.h"
@@ -40,6 +41,8 @@ static void item_to_text(FILE *f, uint64_t tree_id, uint8_t level, const struct 
 		fprintf(f, "child %" PRIx64 " birth %" PRIu64 " crc %08x", ptr.addr.v, ptr.birth, ptr.crc);
 	} else if (tree_id == TREE_MAP) {
 		chunk_to_text(f, it);
+	} else if (tree_id == TREE_ROOT && it->key.object < TREE_VOLUME_FIRST) {
+		journal_to_text(f, it);
 	} else if (tree_id == TREE_ROOT) {
 		vol_record_to_text(f, it);
 	} else if (tree_id == TREE_SPACE) {

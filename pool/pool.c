@@ -5,6 +5,7 @@
 #include "pool/delta.h"
 #include "pool/event.h"
 #include "pool/flush.h"
+#include "pool/journal.h"
 #include "pool/mover.h"
 #include "pool/pool_impl.h"
 #include "pool/resync.h"
@@ -34,6 +35,7 @@ struct pool *pool_alloc(const struct pool_options *o)
 		p->opt.delta_bytes = 128u << 20;
 	if (!p->opt.commit_ns)
 		p->opt.commit_ns = 5000000000ull;
+	p->trash_retention_s = 24 * 3600;
 	lock_init(&p->lock);
 	lock_init(&p->hb_lock);
 	p->sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
@@ -110,6 +112,10 @@ static void tick(struct pool *p)
 	if (beat)
 		heartbeat_write(p);
 	resync_start_wanted(p);
+	if (now - p->journal_last_ns >= 60000000000ull && !p->faulted && p->durable_txn) {
+		p->journal_last_ns = now;
+		journal_tick(p);
+	}
 }
 
 static void ticker(void *arg)

@@ -116,6 +116,21 @@ int pool_scrub_start(struct pool *p, struct err *e);
 void pool_scrub_stop(struct pool *p);
 void pool_scrub_status_get(struct pool *p, struct pool_scrub_status *ret_s);
 
+/* Administrative commands, kept in the pool. result: 0 or an errno. Both yield. */
+int pool_history_add(struct pool *p, uint32_t uid, int result, const char *text);
+struct pool_history_entry { uint64_t seq, wall_ns; uint32_t uid; int result; char text[1008]; };
+/* The first entry after after_seq: 0 or -ENOENT. */
+int pool_history_next(struct pool *p, uint64_t after_seq, struct pool_history_entry *ret_e);
+int pool_set_trash_retention(struct pool *p, uint64_t seconds);
+/* When will it be full, judging by the growth recorded hourly over the last week? full_ns 0: not growing, or unknown. */
+#define POOL_FORECAST_VOLUMES 5
+struct pool_forecast {
+	uint64_t since_ns, full_ns;
+	int64_t grown_bytes;
+	struct { char name[64]; uint64_t bytes; } vol[POOL_FORECAST_VOLUMES + 1];   /* grew most, descending */
+};
+int pool_forecast_get(struct pool *p, struct pool_forecast *ret_f);
+
 /* Last events, oldest first. seq grows by one per event; text names volume, offset and device where known. */
 struct pool_event { uint64_t seq, wall_ns; char kind[24]; char text[232]; };
 unsigned pool_events(struct pool *p, uint64_t since_seq, struct pool_event *ret_ev, unsigned max);

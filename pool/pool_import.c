@@ -8,6 +8,7 @@
 #include "pool/chunk.h"
 #include "pool/event.h"
 #include "pool/ilog.h"
+#include "pool/journal.h"
 #include "pool/mover.h"
 #include "pool/pool_impl.h"
 #include "pool/sb.h"
@@ -216,6 +217,7 @@ static int step_load_vol(struct pool *p, void *arg)
 		}
 		vol_link(p, v);
 		p->reserved[v->copies] += v->reserved_blocks;
+		p->any_reservation |= v->reservation_blocks != 0;
 		l->next = it.key.object + 1;
 	}
 	return 0;
@@ -223,7 +225,7 @@ static int step_load_vol(struct pool *p, void *arg)
 
 static int load_tree(struct pool *p, struct btree *bt, txn_step_fn *fn)
 {
-	struct load l = { 0, 0 };
+	struct load l = { bt == &p->root ? TREE_VOLUME_FIRST : 0, 0 };
 	int rc;
 
 	do {
@@ -292,6 +294,9 @@ static int load(struct import *im, struct err *e)
 	rc = load_tree(p, &p->root, step_load_vol);
 	if (rc)
 		return err_set(e, rc, "read the list of volumes: %s", err_str(rc));
+	rc = journal_load(p);
+	if (rc)
+		return err_set(e, rc, "read the pool's settings: %s", err_str(rc));
 	lock_take(&p->lock);
 	for (unsigned i = 0; i < p->ndevs; i++) {
 		struct dev *d = &p->devs[i];

@@ -126,6 +126,7 @@ struct pool {
 	unsigned ndevs;
 	bool resync_running, resync_wanted;
 	bool reap_wanted;
+	bool any_reservation;             /* some volume has, or had, a reservation */
 
 	struct pool_scrub_status scrub;
 	bool mover_wanted, mover_running, rebalancing;
@@ -181,6 +182,9 @@ struct pool {
 
 	struct pool_event events[EVENTS_KEPT];
 	uint64_t event_seq;
+	uint64_t history_seq, sample_hour, trash_retention_s;
+	unsigned threshold;               /* percent last reported */
+	uint64_t journal_last_ns;
 	uint64_t commits, log_writes, log_bytes, user_write_bytes;
 };
 

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/txn.h"
+#include "pool/vol_types.h"
 
 int space_bits_alloc(struct pool *p, struct chunk *c)
 {
@@ -92,6 +93,53 @@ int space_admit(struct pool *p, unsigned copies, uint64_t blocks)
 		return -ENOSPC;
 	p->reserved[copies] += blocks;
 	return 0;
+}
+
+/* What other volumes are guaranteed and have not written yet. */
+static uint64_t guaranteed_to_others(const struct vol *self, unsigned copies)
+{
+	uint64_t n = 0;
+
+	if (!self->p->any_reservation)
+		return 0;
+	for (const struct vol *v = self->p->vols; v; v = v->next) {
+		uint64_t has = v->logical_blocks + v->active_blocks + v->reserved_blocks;
+
+		if (v != self && v->copies == copies && !v->destroying && !v->trashed_ns && v->reservation_blocks > has)
+			n += v->reservation_blocks - has;
+	}
+	return n;
+}
+
+int space_admit_vol(struct vol *v, uint64_t blocks)
+{
+	struct pool *p = v->p;
+	uint64_t others[COPIES_MAX + 1];
+	int rc;
+
+	for (unsigned k = 1; k <= COPIES_MAX; k++) {
+		others[k] = guaranteed_to_others(v, k);
+		p->reserved[k] += others[k];
+	}
+	rc = space_admit(p, v->copies, blocks);
+	for (unsigned k = 1; k <= COPIES_MAX; k++)
+		p->reserved[k] -= others[k];
+	return rc;
+}
+
+uint64_t space_available_vol(struct vol *v)
+{
+	struct pool *p = v->p;
+	uint64_t others[COPIES_MAX + 1], n;
+
+	for (unsigned k = 1; k <= COPIES_MAX; k++) {
+		others[k] = guaranteed_to_others(v, k);
+		p->reserved[k] += others[k];
+	}
+	n = space_available(p, v->copies);
+	for (unsigned k = 1; k <= COPIES_MAX; k++)
+		p->reserved[k] -= others[k];
+	return n;
 }
 
 void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks)

@@ -18,6 +18,10 @@
 
 /* Promise `blocks` blocks of a `copies` policy. -ENOSPC when they do not fit; nothing is changed then. */
 int space_admit(struct pool *p, unsigned copies, uint64_t blocks);
+/* The same for a volume: what others have reserved (reservation=) is not for it. */
+struct vol;
+int space_admit_vol(struct vol *v, uint64_t blocks);
+uint64_t space_available_vol(struct vol *v);
 void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks);
 /* Blocks that could still be admitted. */
 uint64_t space_available(struct pool *p, unsigned copies);

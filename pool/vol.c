@@ -29,9 +29,14 @@ static struct vol *find_name(struct pool *p, const char *name)
 {
 	struct vol *v = p->vols;
 
-	while (v && (v->destroying || strcmp(v->name, name)))
+	while (v && (v->destroying || v->trashed_ns || strcmp(v->name, name)))
 		v = v->next;
 	return v;
+}
+
+bool vol_name_taken(struct pool *p, const char *name)
+{
+	return find_name(p, name) != NULL;
 }
 
 static int not_found(struct err *e, const char *name)
@@ -164,8 +169,9 @@ static void info_fill(struct vol *v, struct vol_info *i)
 	i->used_bytes = v->used_blocks * BLOCK_SIZE;
 	i->logical_bytes = (v->logical_blocks + v->active_blocks) * BLOCK_SIZE;
 	i->reserved_bytes = v->reserved_blocks * BLOCK_SIZE;
+	i->reservation_bytes = v->reservation_blocks * BLOCK_SIZE;
 	i->delta_bytes = (v->active_blocks + v->flushing_blocks) * BLOCK_SIZE;
-	i->available_bytes = space_available(v->p, v->copies) * BLOCK_SIZE;
+	i->available_bytes = space_available_vol(v) * BLOCK_SIZE;
 	i->created_ns = v->created_ns;
 	i->owner_uid = v->owner_uid;
 	i->open = v->refs;
@@ -190,7 +196,7 @@ unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max)
 
 	lock_take(&p->lock);
 	for (struct vol *v = p->vols; v; v = v->next) {
-		if (v->destroying)
+		if (v->destroying || v->trashed_ns)
 			continue;
 		if (n < max)
 			info_fill(v, &ret_i[n]);
@@ -253,6 +259,26 @@ static int set_owner(struct vol *v, const struct change *c, struct err *e)
 int vol_set_owner(struct pool *p, const char *name, uint32_t uid, struct err *e)
 {
 	return change_record(p, name, set_owner, &(struct change){ .uid = uid }, e);
+}
+
+static int set_reservation(struct vol *v, const struct change *c, struct err *e)
+{
+	uint64_t was = v->reservation_blocks, want = c->size / BLOCK_SIZE;
+
+	v->reservation_blocks = 0;
+	if (space_available_vol(v) + v->logical_blocks + v->active_blocks < want) {
+		v->reservation_blocks = was;
+		return err_set(e, -ENOSPC, "the pool cannot guarantee that much: %llu bytes are free with this policy",
+			       (unsigned long long)space_available_vol(v) * BLOCK_SIZE);
+	}
+	v->reservation_blocks = want;
+	v->p->any_reservation = true;
+	return 0;
+}
+
+int vol_set_reservation(struct pool *p, const char *name, uint64_t bytes, struct err *e)
+{
+	return change_record(p, name, set_reservation, &(struct change){ .size = bytes }, e);
 }
 
 static int set_name(struct vol *v, const struct change *c, struct err *e)

@@ -48,6 +48,7 @@ struct vol_info {                 /* a copy; sizes in bytes */
 	uint64_t logical_bytes;   /* mapped data before compression, including the delta */
 	uint64_t reserved_bytes;  /* promised and not yet written (fallocate) */
 	uint64_t delta_bytes;     /* dirty in memory */
+	uint64_t reservation_bytes; /* guaranteed, whatever others write */
 	uint64_t available_bytes; /* what can still be written with this policy, truthful thin number */
 	uint64_t created_ns;
 	uint32_t owner_uid;       /* may mount it without being root */
@@ -116,6 +117,20 @@ struct vol_options {
 int vol_create(struct pool *p, const char *name, const struct vol_options *o, struct err *e);
 /* Destroy: gone at once, space comes back in background, resumed after a crash. ERR_IN_USE when open. */
 int vol_destroy(struct pool *p, const char *name, struct err *e);
+/* Throw away: out of sight and not to be opened, but whole until the pool's retention has passed (24 h unless set) or a full
+ * pool needs the space. Restore by name (the newest of that name) or id (0: by name), optionally under another name. */
+int vol_trash(struct pool *p, const char *name, struct err *e);
+int vol_trash_restore(struct pool *p, const char *name, uint64_t id, const char *to, struct err *e);
+/* Destroy what is in the trash: all (name NULL, id 0) or one. */
+int vol_trash_empty(struct pool *p, const char *name, uint64_t id, unsigned *ret_count, struct err *e);
+struct vol_trash_info {
+	char name[VOL_NAME_MAX + 1];
+	uint64_t id, trashed_ns, expires_ns, used_bytes;
+	enum vol_type type;
+};
+unsigned vol_trash_list(struct pool *p, struct vol_trash_info *ret_i, unsigned max);
+/* Space of the pool that no other volume can take: reservation=. In bytes of data, one copy. -ENOSPC when it is not there. */
+int vol_set_reservation(struct pool *p, const char *name, uint64_t bytes, struct err *e);
 /* Open counts references; the same name gives the same struct. -ENOENT. */
 int vol_open(struct pool *p, const char *name, struct vol **ret_v, struct err *e);
 void vol_close(struct vol *v);          /* does not sync; NULL is fine */

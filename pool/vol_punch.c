@@ -179,7 +179,7 @@ static int reserve_step(struct vol *v, void *arg)
 		return rc;
 	if (to - from > EXTENT_BLOCKS_MAX)
 		to = from + EXTENT_BLOCKS_MAX;
-	rc = space_admit(v->p, v->copies, to - from);
+	rc = space_admit_vol(v, to - from);
 	if (rc)
 		return rc;
 	x.lblk = from;

@@ -11,7 +11,9 @@ struct record {
 	struct node_ptr_disk root;
 	le64 size_bytes, created_ns, next_object, used_blocks, logical_blocks, reserved_blocks;
 	le32 owner_uid;
-	uint8_t pad2[92];
+	uint8_t pad2[4];
+	le64 trashed_ns, reservation_blocks;
+	uint8_t pad3[72];
 };
 _Static_assert(sizeof(struct record) == VOL_RECORD_BYTES, "volume record");
 
@@ -34,6 +36,8 @@ void vol_record_encode(const struct vol *v, uint8_t *ret_rec)
 	r.logical_blocks = le64_of(v->logical_blocks);
 	r.reserved_blocks = le64_of(v->reserved_blocks);
 	r.owner_uid = le32_of(v->owner_uid);
+	r.trashed_ns = le64_of(v->trashed_ns);
+	r.reservation_blocks = le64_of(v->reservation_blocks);
 	memcpy(ret_rec, &r, sizeof r);
 }
 
@@ -78,6 +82,8 @@ int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **
 	v->logical_blocks = le64_get(r->logical_blocks);
 	v->reserved_blocks = le64_get(r->reserved_blocks);
 	v->owner_uid = le32_get(r->owner_uid);
+	v->trashed_ns = le64_get(r->trashed_ns);
+	v->reservation_blocks = le64_get(r->reservation_blocks);
 	node_ptr_from_disk(&r->root, &root);
 	RB_INIT(&v->active);
 	RB_INIT(&v->flushing);
@@ -99,7 +105,7 @@ void vol_record_to_text(FILE *f, const struct btree_item *it)
 		r->compression ? " lz4" : "", (unsigned long long)le64_get(r->size_bytes),
 		(unsigned long long)le64_get(r->used_blocks), (unsigned long long)le64_get(r->logical_blocks),
 		(unsigned long long)le64_get(r->reserved_blocks), (unsigned long long)le64_get(r->root.addr),
-		r->level, r->flags & 1 ? " destroying" : "");
+		r->level, r->flags & 1 ? " destroying" : le64_get(r->trashed_ns) ? " in trash" : "");
 }
 
 void vol_freeze_marks(struct pool *p, uint64_t nr)

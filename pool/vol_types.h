@@ -30,6 +30,8 @@ struct vol {
 	enum vol_compression compression;
 	uint8_t copies;
 	uint64_t size_bytes, created_ns, next_object;
+	uint64_t trashed_ns;      /* 0: not in the trash */
+	uint64_t reservation_blocks;
 	uint64_t used_blocks, logical_blocks, reserved_blocks;
 	uint32_t owner_uid;
 	bool destroying, rec_dirty, lost;

@@ -121,14 +121,14 @@ static int admit(struct wop *w)
 		p->reserved[v->copies] += w->n;
 		return 0;
 	}
-	rc = space_admit(p, v->copies, need);
+	rc = space_admit_vol(v, need);
 	if (rc && v->reserved_blocks) {
 		/* First all nodes, then all at once: nobody else may take what is given up for this write. */
 		rc = consume_reserved(w, false);
 		if (!rc)
 			rc = consume_reserved(w, true);
 		if (!rc)
-			rc = space_admit(p, v->copies, need);
+			rc = space_admit_vol(v, need);
 	}
 	if (!rc)
 		p->reserved[v->copies] += w->n - need;   /* given back by delta_put */
@@ -308,7 +308,9 @@ static int write_piece(struct wop *w)
 			rc = write_in_gate(w);
 			txn_leave(p);
 		}
-		if (rc != -ENOSPC || tries >= 2)
+		if (rc != -ENOSPC || tries >= 16)
+			break;
+		if (tries >= 2 && !vol_trash_pressure(p))
 			break;
 		/* Freed blocks become usable with the next commit; one more for what it freed itself. */
 		rc = txn_commit_wait(p);

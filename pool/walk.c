@@ -124,7 +124,7 @@ static int roots_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 {
 	struct roots *rs = arg;
 	struct vol *v;
-	int rc = vol_record_decode(rs->p, it, &v);
+	int rc = it->key.object < TREE_VOLUME_FIRST ? ERR_FORMAT : vol_record_decode(rs->p, it, &v);
 
 	(void)tree_id;
 	if (rc)

@@ -1,0 +1,302 @@
+#include "pool/journal.h"
+#include <inttypes.h>
+#include <string.h>
+#include "pool/chunk.h"
+#include "pool/event.h"
+#include "pool/txn.h"
+#include "pool/vol_record.h"
+
+#define HOUR_NS 3600000000000ull
+#define SAMPLE_VOLUMES 32u
+
+struct settings_disk { uint8_t version, pad[7]; le64 retention_s; };
+struct history_disk { le64 wall_ns; le32 uid; le32 result; char text[]; };
+struct use_disk { le64 used, total; struct { le64 id, used; } vol[]; };
+
+/* ---- putting items into the root tree ---- */
+
+struct put { struct key k; const void *value; uint16_t len; struct key drop; };
+
+static int step_put(struct pool *p, void *arg)
+{
+	struct put *pu = arg;
+	int rc = btree_prepare(&p->root, pu->k);
+
+	if (!rc)
+		rc = btree_prepare(&p->root, pu->drop);
+	if (!rc)
+		rc = btree_put(&p->root, pu->k, pu->value, pu->len);
+	if (rc)
+		return rc;
+	if (key_cmp(pu->k, pu->drop))
+		btree_del(&p->root, pu->drop);
+	txn_mark_dirty_locked(p);
+	return 0;
+}
+
+/* Put an item and let the one `kept` places before it go. */
+static int journal_put(struct pool *p, uint64_t object, uint64_t offset, uint64_t kept, const void *value,
+		       uint16_t len)
+{
+	struct put pu = { { object, 1, offset }, value, len, { object, 1, offset } };
+	int rc = txn_enter(p, true);
+
+	if (rc)
+		return rc;
+	if (kept && offset >= kept)
+		pu.drop.offset = offset - kept;
+	rc = txn_step(p, &p->root, step_put, &pu);
+	txn_leave(p);
+	return rc;
+}
+
+/* ---- history ---- */
+
+int pool_history_add(struct pool *p, uint32_t uid, int result, const char *text)
+{
+	uint8_t buf[sizeof(struct history_disk) + HISTORY_TEXT_MAX];
+	struct history_disk *h = (struct history_disk *)buf;
+	size_t n = strnlen(text, HISTORY_TEXT_MAX);
+	uint64_t seq;
+
+	h->wall_ns = le64_of(reactor_wall_ns());
+	h->uid = le32_of(uid);
+	h->result = le32_of((uint32_t)result);
+	memcpy(h->text, text, n);
+	lock_take(&p->lock);
+	seq = ++p->history_seq;
+	lock_drop(&p->lock);
+	return journal_put(p, JOURNAL_HISTORY, seq, HISTORY_KEPT, buf, (uint16_t)(sizeof *h + n));
+}
+
+struct history_read { uint64_t seq; struct pool_history_entry *e; };
+
+static int step_history(struct pool *p, void *arg)
+{
+	struct history_read *r = arg;
+	struct btree_item it;
+	const struct history_disk *h;
+	size_t n;
+	int rc = btree_seek_ge(&p->root, (struct key){ JOURNAL_HISTORY, 1, r->seq }, &it);
+
+	if (rc)
+		return rc;
+	if (it.key.object != JOURNAL_HISTORY)
+		return -ENOENT;
+	if (it.len < sizeof *h)
+		return ERR_FORMAT;
+	h = it.value;
+	n = it.len - sizeof *h;
+	if (n >= sizeof r->e->text)
+		n = sizeof r->e->text - 1;
+	r->e->seq = it.key.offset;
+	r->e->wall_ns = le64_get(h->wall_ns);
+	r->e->uid = le32_get(h->uid);
+	r->e->result = (int)le32_get(h->result);
+	memcpy(r->e->text, h->text, n);
+	r->e->text[n] = 0;
+	return 0;
+}
+
+int pool_history_next(struct pool *p, uint64_t after_seq, struct pool_history_entry *ret_e)
+{
+	struct history_read r = { after_seq + 1, ret_e };
+
+	return txn_step(p, &p->root, step_history, &r);
+}
+
+static int step_last_history(struct pool *p, void *arg)
+{
+	struct btree_item it;
+	int rc = btree_seek_le(&p->root, (struct key){ JOURNAL_HISTORY, 1, UINT64_MAX }, &it);
+
+	(void)arg;
+	if (!rc && it.key.object == JOURNAL_HISTORY)
+		p->history_seq = it.key.offset;
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* ---- settings ---- */
+
+static int step_settings(struct pool *p, void *arg)
+{
+	struct btree_item it;
+	int rc = btree_get(&p->root, (struct key){ JOURNAL_SETTINGS, 1, 0 }, &it);
+
+	(void)arg;
+	if (!rc && it.len == sizeof(struct settings_disk))
+		p->trash_retention_s = le64_get(((const struct settings_disk *)it.value)->retention_s);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int pool_set_trash_retention(struct pool *p, uint64_t seconds)
+{
+	struct settings_disk s = { .version = 1, .retention_s = le64_of(seconds) };
+	int rc;
+
+	lock_take(&p->lock);
+	p->trash_retention_s = seconds;
+	lock_drop(&p->lock);
+	rc = journal_put(p, JOURNAL_SETTINGS, 0, 0, &s, sizeof s);
+	return rc ? rc : txn_commit_wait(p);
+}
+
+int journal_load(struct pool *p)
+{
+	int rc = txn_step(p, &p->root, step_settings, NULL);
+
+	return rc ? rc : txn_step(p, &p->root, step_last_history, NULL);
+}
+
+/* ---- use, thresholds, forecast ---- */
+
+static void raw_use(struct pool *p, uint64_t *ret_used, uint64_t *ret_total)
+{
+	struct pool_status *s = malloc(sizeof *s);
+
+	*ret_used = *ret_total = 0;
+	if (!s)
+		return;
+	pool_status_get(p, s);
+	*ret_used = s->raw_used_bytes;
+	*ret_total = s->raw_bytes;
+	free(s);
+}
+
+static void thresholds(struct pool *p, uint64_t used, uint64_t total)
+{
+	static const unsigned levels[] = { 95, 90, 80 };
+	unsigned now = 0;
+
+	for (unsigned i = 0; i < 3 && !now; i++)
+		if (total && used * 100 >= total * levels[i])
+			now = levels[i];
+	lock_take(&p->lock);
+	if (now > p->threshold)
+		event_emit_locked(p, "pool-filling", "the pool is more than %u %% full: %llu of %llu bytes; free space, empty "
+				  "the trash or add devices", now, (unsigned long long)used,
+				  (unsigned long long)total);
+	p->threshold = now;
+	lock_drop(&p->lock);
+}
+
+static void sample(struct pool *p, uint64_t hour, uint64_t used, uint64_t total)
+{
+	uint8_t buf[sizeof(struct use_disk) + SAMPLE_VOLUMES * 16];
+	struct use_disk *u = (struct use_disk *)buf;
+	unsigned n = 0;
+
+	u->used = le64_of(used);
+	u->total = le64_of(total);
+	lock_take(&p->lock);
+	for (struct vol *v = p->vols; v && n < SAMPLE_VOLUMES; v = v->next) {
+		if (v->destroying)
+			continue;
+		u->vol[n].id = le64_of(v->id);
+		u->vol[n++].used = le64_of(v->used_blocks * BLOCK_SIZE);
+	}
+	p->sample_hour = hour;
+	lock_drop(&p->lock);
+	journal_put(p, JOURNAL_USE, hour, SAMPLES_KEPT, buf, (uint16_t)(sizeof *u + n * 16));
+}
+
+void journal_tick(struct pool *p)
+{
+	uint64_t hour = reactor_wall_ns() / HOUR_NS, used, total;
+
+	raw_use(p, &used, &total);
+	thresholds(p, used, total);
+	if (hour != p->sample_hour)
+		sample(p, hour, used, total);
+	vol_trash_expire(p);
+}
+
+struct forecast_read { uint64_t hour; struct use_disk u; struct { le64 id, used; } vol[SAMPLE_VOLUMES]; unsigned n; };
+
+static int step_sample(struct pool *p, void *arg)
+{
+	struct forecast_read *r = arg;
+	struct btree_item it;
+	int rc = btree_seek_ge(&p->root, (struct key){ JOURNAL_USE, 1, r->hour }, &it);
+
+	if (rc)
+		return rc;
+	if (it.key.object != JOURNAL_USE)
+		return -ENOENT;
+	if (it.len < sizeof r->u)
+		return ERR_FORMAT;
+	r->hour = it.key.offset;
+	memcpy(&r->u, it.value, sizeof r->u);
+	r->n = (unsigned)((it.len - sizeof r->u) / 16);
+	if (r->n > SAMPLE_VOLUMES)
+		r->n = SAMPLE_VOLUMES;
+	memcpy(r->vol, (const uint8_t *)it.value + sizeof r->u, r->n * 16);
+	return 0;
+}
+
+static void grown(struct pool *p, const struct forecast_read *first, struct pool_forecast *f)
+{
+	lock_take(&p->lock);
+	for (unsigned i = 0; i < first->n; i++)
+		for (struct vol *v = p->vols; v; v = v->next) {
+			int64_t more = (int64_t)(v->used_blocks * BLOCK_SIZE) - (int64_t)le64_get(first->vol[i].used);
+
+			if (v->id != le64_get(first->vol[i].id) || more <= 0)
+				continue;
+			for (unsigned k = 0; k < POOL_FORECAST_VOLUMES; k++)
+				if (more > (int64_t)f->vol[k].bytes) {
+					memmove(&f->vol[k + 1], &f->vol[k],
+						(POOL_FORECAST_VOLUMES - 1 - k) * sizeof f->vol[0]);
+					snprintf(f->vol[k].name, sizeof f->vol[k].name, "%s", v->name);
+					f->vol[k].bytes = (uint64_t)more;
+					break;
+				}
+		}
+	lock_drop(&p->lock);
+}
+
+/* A straight line from the oldest sample within a week to now: what an administrator would draw. */
+int pool_forecast_get(struct pool *p, struct pool_forecast *f)
+{
+	uint64_t now = reactor_wall_ns(), used, total;
+	struct forecast_read *r = calloc(1, sizeof *r);
+	int rc;
+
+	memset(f, 0, sizeof *f);
+	if (!r)
+		return -ENOMEM;
+	r->hour = now / HOUR_NS > 24 * 7 ? now / HOUR_NS - 24 * 7 : 0;
+	rc = txn_step(p, &p->root, step_sample, r);
+	if (!rc) {
+		raw_use(p, &used, &total);
+		f->since_ns = r->hour * HOUR_NS;
+		f->grown_bytes = (int64_t)used - (int64_t)le64_get(r->u.used);
+		if (f->grown_bytes > 0 && now > f->since_ns + HOUR_NS)
+			f->full_ns = now + (uint64_t)((double)(total - used) / (double)f->grown_bytes *
+						      (double)(now - f->since_ns));
+		grown(p, r, f);
+	}
+	free(r);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+void journal_to_text(FILE *f, const struct btree_item *it)
+{
+	if (it->key.object == JOURNAL_HISTORY && it->len >= sizeof(struct history_disk)) {
+		const struct history_disk *h = it->value;
+
+		fprintf(f, "history %" PRIu64 " at %" PRIu64 " uid %u result %d: %.*s", it->key.offset,
+			le64_get(h->wall_ns), le32_get(h->uid), (int)le32_get(h->result),
+			(int)(it->len - sizeof *h), h->text);
+	} else if (it->key.object == JOURNAL_USE && it->len >= sizeof(struct use_disk)) {
+		const struct use_disk *u = it->value;
+
+		fprintf(f, "use in hour %" PRIu64 ": %" PRIu64 " of %" PRIu64 " bytes", it->key.offset,
+			le64_get(u->used), le64_get(u->total));
+	} else if (it->key.object == JOURNAL_SETTINGS && it->len == sizeof(struct settings_disk)) {
+		fprintf(f, "settings: trash retention %" PRIu64 " s",
+			le64_get(((const struct settings_disk *)it->value)->retention_s));
+	} else {
+		fprintf(f, "pool item object %" PRIu64 ": invalid (%u bytes)", it->key.object, it->len);
+	}
+}
