@@ -124,6 +124,9 @@ int fs_statfs(struct fs *fs, struct statvfs *ret_st);
 int fs_file_open(struct fs *fs, uint64_t ino, struct fs_file **ret_f);
 void fs_file_close(struct fs_file *f);
 uint64_t fs_file_ino(const struct fs_file *f);
+/* f was opened for writing / some open file of the same inode was: a cache above may hold newer data. */
+void fs_file_set_writer(struct fs_file *f);
+bool fs_file_has_writer(struct fs_file *f);
 /* *ret_len < len at the end of the file. */
 int fs_read(struct fs_file *f, uint64_t off, uint32_t len, void *buf, uint32_t *ret_len);
 enum fs_write_flags {

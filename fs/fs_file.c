@@ -39,6 +39,24 @@ static int file_open_fn(struct vol *v, void *arg)
 	return 0;
 }
 
+void fs_file_set_writer(struct fs_file *f)
+{
+	lock_take(&f->fs->lock);
+	f->node->writers += !f->writer;
+	f->writer = true;
+	lock_drop(&f->fs->lock);
+}
+
+bool fs_file_has_writer(struct fs_file *f)
+{
+	bool w;
+
+	lock_take(&f->fs->lock);
+	w = f->node->writers;
+	lock_drop(&f->fs->lock);
+	return w;
+}
+
 int fs_file_open(struct fs *fs, uint64_t ino, struct fs_file **ret_f)
 {
 	struct file_open o = { .fs = fs, .ino = ino };

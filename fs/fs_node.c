@@ -131,5 +131,6 @@ void fs_node_close(struct fs_file *f)
 	if (f->next)
 		f->next->prev = f->prev;
 	f->node->opens--;
+	f->node->writers -= f->writer;
 	fs->opens--;
 }

@@ -24,6 +24,7 @@
 struct fs_node {
 	uint64_t ino;
 	uint64_t lookups, opens;
+	uint64_t writers;             /* opens that may write */
 	bool attr_valid, dead;
 	struct fs_attr attr;
 	_Atomic uint64_t size;        /* = attr.size */
@@ -36,6 +37,7 @@ struct fs_file {
 	struct fs *fs;
 	struct fs_node *node;         /* pinned by node->opens */
 	struct fs_file *prev, *next;  /* fs->files */
+	bool writer;
 };
 
 struct fs {

@@ -232,6 +232,8 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		if (r)
 			fs_file_close(f);
 	}
+	if (!r && (fi->flags & O_ACCMODE) != O_RDONLY)
+		fs_file_set_writer(f);
 	if (r)
 		reply_err(req, r);
 	else if (reply_open(req, f, reply_fopen_flags(fi->flags)))
@@ -256,6 +258,8 @@ static void tree_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 		reply_err(req, r);
 		return;
 	}
+	if ((fi->flags & O_ACCMODE) != O_RDONLY)
+		fs_file_set_writer(f);
 	reply_entry_fill(&out.e, &a, 0);
 	out.o = (struct fuse_open_out){ .fh = (uintptr_t)f,
 					.open_flags = reply_fopen_flags(fi->flags) };
@@ -310,6 +314,17 @@ static void tree_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t s
 }
 
 static void tree_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct serve *s = fuse_req_userdata(req);
+
+	(void)datasync;
+	/* The kernel goes on showing the allocated blocks it knew before it wrote its cache back. */
+	if (s->writeback && fs_file_has_writer(file_of(fi)))
+		serve_inval_attr(s, ino);
+	reply_err(req, fs_sync(s->fs));
+}
+
+static void tree_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	(void)ino;
 	(void)datasync;
@@ -381,10 +396,14 @@ static void tree_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, 
 static void tree_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		       struct fuse_file_info *fi)
 {
+	struct serve *s = fuse_req_userdata(req);
 	uint64_t at;
-	int r = fs_seek(file_of(fi), (uint64_t)off, whence, &at);
+	int r;
 
-	(void)ino;
+	/* What the kernel has not written back yet would look like a hole here. */
+	if (s->writeback && fs_file_has_writer(file_of(fi)))
+		serve_write_back(s, ino);
+	r = fs_seek(file_of(fi), (uint64_t)off, whence, &at);
 	if (r)
 		reply_err(req, r);
 	else
@@ -423,7 +442,7 @@ const struct fuse_lowlevel_ops serve_tree_ops = {
 	.opendir = tree_opendir,
 	.readdir = serve_tree_readdir,
 	.readdirplus = serve_tree_readdirplus,
-	.fsyncdir = tree_fsync,
+	.fsyncdir = tree_fsyncdir,
 	.statfs = tree_statfs,
 	.setxattr = tree_setxattr,
 	.getxattr = tree_getxattr,

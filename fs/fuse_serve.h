@@ -110,6 +110,8 @@ struct fuse_rq *serve_rq_current(void);
 extern const struct fuse_custom_io serve_custom_io;
 /* Tell the kernel to forget the attributes of ino. Any thread. */
 void serve_inval_attr(struct serve *s, uint64_t ino);
+/* Have the kernel write the dirty pages of ino back to us, now. Yields. */
+void serve_write_back(struct serve *s, uint64_t ino);
 
 /* ---- fuse_session.c ---- */
 /* First call wins; any thread. */
