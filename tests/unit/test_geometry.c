@@ -12,7 +12,7 @@
 #include "pool/vol.h"
 
 #define DEVS 6
-#define BLOCKS 6000u
+#define BLOCKS 4000u
 #define DEV_BYTES (48ull << 20)
 
 static char dir[64];
@@ -202,7 +202,7 @@ static void story(void *arg)
 	o.copies = 1;
 	assert_int_equal(vol_create(p, "two", &o, &e), 0);
 	open_vols(p, v);
-	scribble(v, 6000);
+	scribble(v, 4500);
 
 	/* With two devices and two copies none can leave. */
 	assert_int_equal(pool_dev_remove(p, 0, true, &plan, &e), 0);
