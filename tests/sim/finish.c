@@ -90,8 +90,14 @@ static void count_repairs(struct world *w)
 {
 	static struct pool_status st;
 	pool_status_get(w->pool, &st);
-	for (unsigned i = 0; i < st.ndevs; i++)
+	for (unsigned i = 0; i < st.ndevs; i++) {
 		cover_add(COVER_REPAIRS, st.devs[i].repaired);
+		/* Nothing was damaged silently: a bad checksum means that a stale or unwritten
+		 * copy was read. (With one copy that may be all there is.) */
+		if (st.devs[i].checksum_errors && w->faults != FAULTS_SILENT && !w->single_ever)
+			world_fail(w, "%llu bad checksums on device %u, which was not damaged",
+				   (unsigned long long)st.devs[i].checksum_errors, i);
+	}
 }
 
 void finish_run(struct world *w)

@@ -152,6 +152,12 @@ static void disks_init(struct world *w)
 	}
 }
 
+bool world_canary_known(const char *name)
+{
+	return !strcmp(name, "no-flush") || !strcmp(name, "no-fua") || !strcmp(name, "lost-writes");
+}
+
+/* Disks that lie. */
 static void canary_init(struct world *w)
 {
 	const char *c = w->opt.canary;
@@ -159,12 +165,9 @@ static void canary_init(struct world *w)
 		return;
 	for (unsigned i = 0; i < w->ndisks; i++) {
 		struct sim_faults *f = sim_disk_faults(w->disk[i]);
-		if (!strcmp(c, "no-flush"))
-			f->ignore_flush = true;
-		else if (!strcmp(c, "no-fua"))
-			f->ignore_fua = true;
-		else if (!strcmp(c, "lost-writes"))
-			f->lost_permille = 20;
+		f->ignore_flush = !strcmp(c, "no-flush");
+		f->ignore_fua = !strcmp(c, "no-fua");
+		f->lost_permille = strcmp(c, "lost-writes") ? 0 : 20;
 	}
 }
 
@@ -193,7 +196,8 @@ struct world *world_create(uint64_t seed, const struct sim_opts *opt)
 	w->next_vol = 1;
 	w->chaos_done = true;
 	uint64_t dice = rng_below(&w->rng, 100);
-	w->faults = opt->no_faults || opt->canary ? FAULTS_NONE :
+	w->faults = opt->no_faults || (opt->canary && world_canary_known(opt->canary)) ?
+		    FAULTS_NONE :
 		    dice < 40 ? FAULTS_NONE : dice < 75 ? FAULTS_LOUD : FAULTS_SILENT;
 	disks_init(w);
 	canary_init(w);
@@ -228,6 +232,20 @@ static void create_pool(struct world *w)
 		dev_close(devs[i].backend);
 }
 
+/* A power cut alone takes no device out. */
+static void check_devices(struct world *w)
+{
+	static struct pool_status st;
+	if (w->faults == FAULTS_SILENT || w->victim >= 0)
+		return;
+	pool_status_get(w->pool, &st);
+	for (unsigned i = 0; i < st.ndevs; i++)
+		if (st.devs[i].state != DEV_ONLINE || st.devs[i].stale_since_txn)
+			world_fail(w, "after a power cut device %u is %s, stale since %llu", i,
+				   dev_state_name(st.devs[i].state),
+				   (unsigned long long)st.devs[i].stale_since_txn);
+}
+
 static void import_pool(struct world *w)
 {
 	struct dev_backend *b[WORLD_DISKS_MAX];
@@ -252,6 +270,7 @@ static void import_pool(struct world *w)
 	int rc = pool_import(b, n, &o, w->r, &w->pool, &e);
 	if (rc)
 		world_fail(w, "pool_import of %u of %u devices: %d %s", n, w->ndisks, rc, e.text);
+	check_devices(w);
 	static struct pool_event ev[64];
 	for (unsigned i = pool_events(w->pool, 0, ev, 64); i-- > 0;)
 		if (!strcmp(ev[i].kind, "replayed"))

@@ -104,6 +104,8 @@ struct world {
 };
 
 /* ---- world.c ---- */
+/* Disks that lie, by name. */
+bool world_canary_known(const char *name);
 struct world *world_create(uint64_t seed, const struct sim_opts *opt);
 /* Create and import the pool, one or more volumes. */
 void world_start(struct world *w);

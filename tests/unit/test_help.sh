@@ -63,7 +63,7 @@ page_of()
 
 overview=$("$tarn" help)
 [ -z "$(awk 'length($0) > 80' <<<"$overview")" ] || complain "tarn help: wider than 80 columns"
-mapfile -t commands < <(sed -n 's/^  \([a-z]*\( [a-z][a-z]*\)\{0,1\}\)  .*/\1/p' <<<"$overview" |
+mapfile -t commands < <(sed -n 's/^  \([a-z]*\( [a-z][a-z-]*\)\{0,1\}\)  .*/\1/p' <<<"$overview" |
 	grep -vx version)
 [ ${#commands[@]} -ge 15 ] || complain "found only ${#commands[@]} commands in tarn help"
 for c in "${commands[@]}"; do

@@ -18,6 +18,7 @@
 #include "tools/ctl_proto.h"
 #include "tools/names.h"
 #include "tools/options.h"
+#include "tools/rate.h"
 #include "tools/size_text.h"
 #include "tools/state_file.h"
 
@@ -71,6 +72,27 @@ static void test_number_parse(void **state)
 	assert_int_equal(number_parse("-3", 1, 4, &n), -EINVAL);
 	assert_int_equal(number_parse("", 1, 4, &n), -EINVAL);
 	assert_int_equal(n, 3);
+}
+
+static void test_rate(void **state)
+{
+	(void)state;
+	struct rate r = { 0 };
+	assert_int_equal(rate_get(&r), 0);
+	rate_add(&r, 1000, 100);
+	assert_int_equal(rate_get(&r), 0);
+	assert_int_equal(rate_seconds(&r, 10), 0);
+	rate_add(&r, 1100, 5000);   /* too soon */
+	assert_int_equal(rate_get(&r), 0);
+	for (unsigned i = 1; i <= 40; i++)
+		rate_add(&r, 1000 + i * 1000, 100 + i * 50);
+	assert_int_equal(rate_get(&r), 50);
+	assert_int_equal(rate_seconds(&r, 500), 11);
+	assert_int_equal(rate_seconds(&r, 0), 1);
+	rate_add(&r, 60000, 7);     /* something new */
+	assert_int_equal(rate_get(&r), 0);
+	rate_add(&r, 62000, 7);
+	assert_int_equal(rate_seconds(&r, 10), 0);
 }
 
 static void test_names(void **state)
@@ -419,7 +441,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_size_parse),
 		cmocka_unit_test(test_size_text),
-		cmocka_unit_test(test_number_parse),
+		cmocka_unit_test(test_number_parse), cmocka_unit_test(test_rate),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_proto_roundtrip),
