@@ -246,7 +246,7 @@ static void fill_sb(struct pool *p, struct sb_disk *sb, uint64_t txn, bool clean
 	snprintf(sb->pool_name, sizeof sb->pool_name, "%s", p->name);
 	sb->txn = le64_of(txn);
 	sb->wall_ns = le64_of(reactor_wall_ns());
-	sb->flags = le32_of(clean ? SB_FLAG_CLEAN : 0);
+	sb->flags = le32_of((clean ? SB_FLAG_CLEAN : 0) | (p->rebalancing ? SB_FLAG_REBALANCE : 0));
 	sb->chunk_blocks = le32_of(p->chunk_blocks);
 	sb->next_chunk_id = le64_of(p->next_chunk_id);
 	sb->next_volume_id = le64_of(p->next_volume_id);

@@ -102,31 +102,47 @@ static void quiet_locked(struct pool *p)
 		waitq_wait(p->commit_running ? &p->commit_waiters : &p->log_waiters, &p->lock);
 }
 
+static void batch_consider(struct batch *b, struct chunk *c)
+{
+	struct pool *p = b->p;
+	uint8_t from;
+	int to;
+
+	if (c->moving || c->condemned || !has_current(p, c) || c->nmembers == MEMBERS_MAX ||
+	    !pick_member_to_move(p, c, &from))
+		return;
+	if (surplus(p, c, from)) {
+		chunk_member_drop(p, c, from);
+		txn_mark_dirty_locked(p);
+		return;
+	}
+	to = chunk_member_add(p, c, from);
+	if (to < 0)
+		return;
+	c->moving = true;
+	b->m[b->n++] = (struct move){ .c = c, .from = from, .to = (uint8_t)to };
+}
+
+static void batch_pick_kind(struct batch *b, bool data)
+{
+	struct pool *p = b->p;
+
+	for (size_t h = 0; h < p->chunk_hash_size && b->n < MOVER_BATCH; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c && b->n < MOVER_BATCH; c = c->hash_next)
+			if ((c->kind == CHUNK_DATA) == data)
+				batch_consider(b, c);
+}
+
 /* Lock held: fill the batch and add the new members. */
 static void batch_pick(struct batch *b)
 {
 	struct pool *p = b->p;
 
 	quiet_locked(p);
-	for (size_t h = 0; h < p->chunk_hash_size && b->n < MOVER_BATCH; h++)
-		for (struct chunk *c = p->chunk_hash[h]; c && b->n < MOVER_BATCH; c = c->hash_next) {
-			uint8_t from;
-			int to;
-
-			if (c->moving || c->condemned || !has_current(p, c) || c->nmembers == MEMBERS_MAX ||
-			    !pick_member_to_move(p, c, &from))
-				continue;
-			if (surplus(p, c, from)) {
-				chunk_member_drop(p, c, from);
-				txn_mark_dirty_locked(p);
-				continue;
-			}
-			to = chunk_member_add(p, c, from);
-			if (to < 0)
-				continue;
-			c->moving = true;
-			b->m[b->n++] = (struct move){ .c = c, .from = from, .to = (uint8_t)to };
-		}
+	/* Metadata first: it needs the most devices, and must not find them filled by data. */
+	batch_pick_kind(b, false);
+	if (!b->n)
+		batch_pick_kind(b, true);
 }
 
 /* ---- copying ---- */

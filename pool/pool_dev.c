@@ -181,6 +181,7 @@ static int add_locked(struct pool *p, struct dev_backend *b, const struct pool_a
 	snprintf(d->class_name, sizeof d->class_name, "%s", o->class_name);
 	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
 	d->flags = o->spare ? DEV_F_SPARE : 0;
+	p->scrub.dev_bytes[d->id] = p->scrub.dev_errors[d->id] = 0;
 	d->backend = b;
 	d->state = DEV_ONLINE;
 	if (d->id == p->ndevs)
@@ -295,9 +296,11 @@ static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct p
 	}
 	meta_after = others + (from_slot ? 1 : 0);
 	meta_after = meta_after > 3 ? 3 : meta_after;
-	for (size_t h = 0; h < p->chunk_hash_size; h++)
-		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
-			plan_chunk(&pa, c, meta_after);
+	for (unsigned data = 0; data < 2; data++)     /* in the mover's order */
+		for (size_t h = 0; h < p->chunk_hash_size; h++)
+			for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+				if ((c->kind == CHUNK_DATA) == data)
+					plan_chunk(&pa, c, meta_after);
 	for (unsigned i = 0; i < p->ndevs; i++)
 		if (dev_placeable(&p->devs[i]) && (i != dev || from_slot))
 			total += pa.free[i];

@@ -90,16 +90,19 @@ static int add_devs(struct import *im, struct err *e)
 	return 0;
 }
 
-/* What a device that is here may be taken for. Its own superblock says what it saw last: one write behind is a crash between two
- * devices (the commit's data had been flushed to all), more is an outage nobody recorded. */
+/* What a device that is here may be taken for. Its own superblock says what it saw last. Crashes between two devices may leave
+ * it some writes behind, though the commits' data had been flushed to all; but never behind what the newest superblock
+ * says all had: that is an outage nobody recorded, or an old copy. */
 static void dev_place(struct import *im, struct dev *d, const struct sb_disk *own)
 {
 	const struct sb_disk *nw = im->newest;
 	const struct sb_dev_disk *s = &nw->devs[d->id];
-	uint64_t behind = le64_get(nw->seq) - le64_get(own->seq);
+	uint64_t seq = le64_get(own->seq);
 
-	if (s->state == DEV_ONLINE && behind <= 1) {
+	if (s->state == DEV_ONLINE && seq >= le64_get(nw->seq_all)) {
 		d->state = DEV_ONLINE;
+		if (seq < im->p->sb_seq_all)
+			im->p->sb_seq_all = seq;
 		return;
 	}
 	if (s->state == DEV_ONLINE || !d->stale_since || le64_get(own->txn) + 1 < d->stale_since)
@@ -117,9 +120,10 @@ static int attach(struct import *im, struct err *e)
 		uint32_t id = le32_get(own->own_dev);
 		struct dev *d = id < p->ndevs ? &p->devs[id] : NULL;
 
-		if (!d || d->state == DEV_NONE || memcmp(own->devs[id].uuid, d->uuid, 16))
-			return err_set(e, ERR_POOL_ID, "%s is not a member of pool %s any more", im->devs[i]->path,
-				       p->name);
+		if (!d || d->state == DEV_NONE || memcmp(own->devs[id].uuid, d->uuid, 16)) {
+			event_emit(p, "device-not-member", "%s was removed from the pool; left out", im->devs[i]->path);
+			continue;
+		}
 		if (d->backend)
 			return err_set(e, ERR_POOL_ID, "%s and %s are copies of one device; give only the current one",
 				       d->backend->path, im->devs[i]->path);
@@ -308,7 +312,6 @@ static int load(struct import *im, struct err *e)
 			d->slots_limit = 0;
 		dev_slots_recount(d);
 	}
-	mover_wake_locked(p);
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
 			p->resync_wanted |= c->nmembers < c->copies;
@@ -335,6 +338,8 @@ static int start(struct import *im, struct err *e)
 		return e->code ? rc : err_set(e, rc, "replay the intent log: %s", err_str(rc));
 	lock_take(&p->lock);
 	mover_forget_half_done(p);    /* not earlier: the log may have been written to a new member alone */
+	p->rebalancing = le32_get(p->sb->flags) & SB_FLAG_REBALANCE;
+	mover_wake_locked(p);
 	p->log_epoch = p->open->nr;
 	lock_drop(&p->lock);
 	if (groups)
@@ -354,7 +359,7 @@ static void sb_take(struct pool *p, const struct sb_disk *sb)
 	p->chunk_blocks = le32_get(sb->chunk_blocks);
 	p->next_chunk_id = le64_get(sb->next_chunk_id);
 	p->next_volume_id = le64_get(sb->next_volume_id);
-	p->sb_seq = le64_get(sb->seq);
+	p->sb_seq = p->sb_seq_all = le64_get(sb->seq);
 	p->log_epoch = le64_get(sb->log_epoch);
 }
 
@@ -431,7 +436,8 @@ int pool_label_read(struct dev_backend *b, struct pool_label *l, struct err *e)
 		snprintf(l->name, sizeof l->name, "%.*s", POOL_NAME_MAX, sb->pool_name);
 		memcpy(l->uuid, sb->pool_uuid, 16);
 		l->dev_id = le32_get(sb->own_dev);
-		l->ndevs = le32_get(sb->devs_count);
+		for (uint32_t i = 0; i < le32_get(sb->devs_count); i++)
+			l->ndevs += sb->devs[i].state != DEV_NONE;
 		l->txn = le64_get(sb->txn);
 		l->clean = le32_get(sb->flags) & SB_FLAG_CLEAN;
 	}

@@ -162,6 +162,7 @@ struct pool {
 	struct sb_disk *sb;               /* newest durable */
 	struct sb_disk *sb_next;          /* being written */
 	uint64_t sb_seq;
+	uint64_t sb_seq_all;              /* newest that all devices in service have */
 	struct lock hb_lock;
 	uint64_t hb_seq, hb_last_ns;
 

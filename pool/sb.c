@@ -198,6 +198,7 @@ static int write_once(struct pool *p, struct sb_disk *sb, uint8_t *images, struc
 	chunk_batch_init(&b, p);
 	lock_take(&p->lock);
 	sb->seq = le64_of(++p->sb_seq);
+	sb->seq_all = le64_of(p->sb_seq_all);
 	slot = (unsigned)(p->sb_seq % SB_RING_SLOTS);
 	fill_devs(p, sb);
 	for (unsigned i = 0; i < p->ndevs; i++) {
@@ -224,6 +225,11 @@ static int write_once(struct pool *p, struct sb_disk *sb, uint8_t *images, struc
 	for (unsigned i = 0; i < n; i++)
 		be[i]->ops->submit(be[i], &ios[i].io);
 	chunk_batch_wait(&b);
+	if (n && !b.res) {
+		lock_take(&p->lock);
+		p->sb_seq_all = le64_get(sb->seq);
+		lock_drop(&p->lock);
+	}
 	return n ? b.res : ERR_DEV_GONE;
 }
 

@@ -26,7 +26,8 @@
 #define SB_FEATURES_INCOMPAT 0ull /* known ones; an unknown bit refuses the import */
 #define SB_FEATURES_RO_COMPAT 0ull /* an unknown bit allows read-only import */
 
-enum { SB_FLAG_CLEAN = 1 };       /* exported: no log to replay, nobody has it */
+enum { SB_FLAG_CLEAN = 1, SB_FLAG_REBALANCE = 2 };
+                                  /* exported: no log to replay, nobody has it */
 enum { DEV_F_EVACUATE = 1, DEV_F_SPARE = 2 };
 enum { CHUNK_BOOT = 1, CHUNK_META = 2, CHUNK_LOG = 3, CHUNK_DATA = 4 };
 
@@ -88,7 +89,8 @@ struct sb_disk {                  /* 16384 bytes */
 	le32 boot_count;
 	le64 log_epoch;           /* groups of another epoch are not replayed */
 	struct sb_root_disk map, space, root;
-	uint8_t pad[216];
+	le64 seq_all;             /* every device listed as online has at least this superblock */
+	uint8_t pad[208];
 	struct sb_dev_disk devs[SB_DEVS_MAX];
 	struct chunk_disk boot[SB_BOOT_MAX];
 	uint8_t pad2[184];

@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "tools/command.h"
 #include "tools/ctl_client.h"
+#include "tools/dump_pool.h"
 #include "tools/members.h"
 #include "tools/names.h"
 #include "tools/state_file.h"
@@ -15,10 +16,10 @@ struct dump {
 	const char *arg;   /* behind the colon, or NULL */
 };
 
-static int dump_pool(struct pool *p, void *arg)
+static int dump_members(struct pool *p, void *arg)
 {
 	struct dump *d = arg;
-	return pool_dump(p, d->what, d->arg, stdout, &d->c->e);
+	return dump_pool(p, d->what, d->arg, stdout, &d->c->e);
 }
 
 static int dump_running(struct dump *d, const char *pool)
@@ -43,7 +44,7 @@ static int dump_devices(struct dump *d, char *const *paths, int n)
 	int r = members_find(paths, n, &m, &d->c->e);
 	if (r)
 		return EXIT_FAILED;
-	r = members_use(&m, dump_pool, d, &d->c->e);
+	r = members_use(&m, dump_members, d, &d->c->e);
 	members_fini(&m);
 	return r ? EXIT_FAILED : EXIT_OK;
 }

@@ -2,10 +2,7 @@
 #include "tools/cmd_pool.h"
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include "tools/ctl_client.h"
@@ -66,17 +63,6 @@ static int cmd_pool_events(struct call *c)
 	}
 }
 
-/* A path becomes absolute; a number or a bare name stays for the daemon to find. */
-static struct json_object *device_args(const char *name)
-{
-	char full[PATH_MAX];
-	struct json_object *args = json_object_new_object();
-	if (strchr(name, '/') && strncmp(name, "/dev/disk/", 10) && realpath(name, full))
-		name = full;
-	json_object_object_add(args, "device", json_object_new_string(name));
-	return args;
-}
-
 static int cmd_pool_offline(struct call *c)
 {
 	return call_ask(c, c->opt.args[0], "pool.offline", device_args(c->opt.args[1]), NULL);
@@ -108,6 +94,7 @@ static const struct option_spec import[] = {
 	OPTION_HELP,
 	{ "degraded", 0, NULL, "import although most devices are missing" },
 	{ "force", 'f', NULL, "take over at once, do not wait for another host to let go" },
+	{ "mover-rate", 0, "SIZE", "most bytes a second to move between devices, 1M or more" },
 	{ 0 },
 };
 static const struct option_spec check[] = {

@@ -9,4 +9,8 @@ int cmd_pool_check(struct call *c);
 int cmd_pool_status(struct call *c);
 int cmd_pool_list(struct call *c);
 
+/* Arguments with a device: a path becomes absolute; a number or a bare name stays for the daemon to
+ * find. */
+struct json_object *device_args(const char *name);
+
 #endif

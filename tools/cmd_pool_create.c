@@ -7,26 +7,18 @@
  */
 #include "tools/cmd_pool.h"
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "pool/pool.h"
 #include "tools/ctl_client.h"
 #include "tools/hop.h"
 #include "tools/names.h"
+#include "tools/new_device.h"
 #include "tools/size_text.h"
 #include "tools/start.h"
 #include "tools/state_file.h"
-
-struct create_dev {
-	char path[PATH_MAX];      /* absolute */
-	bool made;                /* by us: removed when creation fails */
-	dev_t dev;
-	ino_t ino;
-};
 
 struct create {
 	struct call *c;
@@ -34,55 +26,9 @@ struct create {
 	uint64_t size, chunk;
 	bool force;
 	unsigned n;
-	struct create_dev *d;     /* n */
+	struct new_device *d;     /* n */
 	struct pool_create_dev *pd;
 };
-
-/* A file or block device that is there, or a sparse file made now. */
-static int dev_prepare(struct create *k, struct create_dev *d, const char *arg)
-{
-	struct err *e = &k->c->e;
-	struct stat st;
-	if (stat(arg, &st)) {
-		if (errno != ENOENT)
-			return err_set(e, -errno, "%s: %s", arg, strerror(errno));
-		if (!k->size)
-			return err_set(e, -ENOENT, "%s does not exist; give --size to have it made",
-				       arg);
-		int r = dev_file_make_sparse(arg, k->size, e);
-		if (r)
-			return r;
-		d->made = true;
-	}
-	if (!realpath(arg, d->path) || stat(d->path, &st))
-		return err_set(e, -errno, "%s: %s", arg, strerror(errno));
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(e, -EINVAL, "%s is neither a file nor a block device", arg);
-	d->dev = st.st_dev;
-	d->ino = st.st_ino;
-	for (struct create_dev *o = k->d; o < d; o++)
-		if (o->dev == d->dev && o->ino == d->ino)
-			return err_set(e, -EINVAL, "%s and %s are the same device", o->path, arg);
-	return 0;
-}
-
-/* Somebody's data? --force overrides a signature, never a user. */
-static int dev_check(struct create *k, struct create_dev *d)
-{
-	char what[256] = "";
-	struct err e = { 0 };
-	if (d->made)
-		return 0;
-	int r = dev_probe_foreign(d->path, what, sizeof(what), &e);
-	if (!r)
-		return 0;
-	if (r != ERR_FOREIGN)
-		return err_set(&k->c->e, r, "%s", e.code ? e.text : err_str(r));
-	if (k->force)
-		return 0;
-	return err_set(&k->c->e, r, "%s carries data: %s; use --force to destroy it", d->path,
-		       what);
-}
 
 /* --domain DEV=NAME for one device. */
 static int domain_set(struct create *k, unsigned i, const char *arg)
@@ -122,18 +68,6 @@ static int domains_check(struct create *k)
 	return 0;
 }
 
-/* A member of another pool counts as somebody's data. */
-static int label_check(struct create *k, struct dev_backend *b)
-{
-	struct pool_label *l = calloc(1, sizeof(*l));
-	int r = 0;
-	if (l && !k->force && !pool_label_read(b, l, NULL))
-		r = err_set(&k->c->e, ERR_FOREIGN, "%s belongs to pool %s; "
-			    "use --force to destroy what is there", b->path, l->name);
-	free(l);
-	return r;
-}
-
 static int create_co(void *arg)
 {
 	struct create *k = arg;
@@ -141,7 +75,7 @@ static int create_co(void *arg)
 	for (unsigned i = 0; !r && i < k->n; i++) {
 		r = dev_file_open(k->d[i].path, 0, &k->pd[i].backend, &k->c->e);
 		if (!r && !k->d[i].made)
-			r = label_check(k, k->pd[i].backend);
+			r = new_device_label(k->pd[i].backend, k->force, &k->c->e);
 	}
 	if (!r)
 		r = pool_create(k->pool, k->pd, k->n, k->chunk, &k->c->e);
@@ -183,9 +117,9 @@ static int create_run(struct create *k)
 		r = domains_check(k);
 	for (unsigned i = 0; !r && i < k->n; i++) {
 		const char *arg = k->c->opt.args[1 + i];
-		r = dev_prepare(k, &k->d[i], arg);
-		if (!r)
-			r = dev_check(k, &k->d[i]);
+		r = new_device_prepare(arg, k->size, k->d, i, &k->d[i], &k->c->e);
+		if (!r && !k->d[i].made)
+			r = new_device_probe(k->d[i].path, k->force, &k->c->e);
 		if (!r)
 			r = domain_set(k, i, arg);
 	}
@@ -193,8 +127,7 @@ static int create_run(struct create *k)
 		r = hop_private(create_co, k);
 	if (r)
 		for (unsigned i = 0; i < k->n; i++)
-			if (k->d[i].made)
-				unlink(k->d[i].path);
+			new_device_undo(&k->d[i]);
 	return r;
 }
 

@@ -11,6 +11,7 @@
 #include "tools/ctl_client.h"
 #include "tools/members.h"
 #include "tools/names.h"
+#include "tools/size_text.h"
 #include "tools/start.h"
 #include "tools/state_file.h"
 
@@ -33,15 +34,12 @@ static int import_known(struct call *c, const struct start_options *so)
 	return start_daemon(so, &c->e);
 }
 
-static int import_paths(struct call *c, struct start_options *so)
+static int import_paths(struct call *c, struct start_options *so, char pool[POOL_NAME_MAX + 1])
 {
 	struct members m;
 	int r = members_find(c->opt.args, c->opt.nargs, &m, &c->e);
 	if (r)
 		return r;
-	if (m.n < m.label.ndevs)
-		fprintf(stderr, "tarn: %u of the %u devices of pool %s are missing\n",
-			m.label.ndevs - m.n, m.label.ndevs, m.label.name);
 	so->pool = m.label.name;
 	so->devs = (const char *const *)m.path;
 	so->ndevs = m.n;
@@ -51,22 +49,49 @@ static int import_paths(struct call *c, struct start_options *so)
 		r = err_set(&c->e, ERR_IN_USE, "pool %s is running here already", so->pool);
 	else
 		r = start_daemon(so, &c->e);
+	snprintf(pool, sizeof(m.label.name), "%s", m.label.name);
 	members_fini(&m);
 	return r;
+}
+
+/* It has started, but without some devices. */
+static void missing_report(const char *pool)
+{
+	struct json_object *o = NULL, *devs;
+	struct err e = { 0 };
+	if (ctl_ask(pool, "pool.status", NULL, &o, &e))
+		return;
+	devs = get_array(o, "devices");
+	for (size_t i = 0; devs && i < json_object_array_length(devs); i++) {
+		struct json_object *d = json_object_array_get_idx(devs, i);
+		if (!strcmp(get_string(d, "state"), "missing"))
+			fprintf(stderr, "tarn: device %u (last at %s) of pool %s is missing\n",
+				(unsigned)get_u64(d, "id"), get_string(d, "path"), pool);
+	}
+	json_object_put(o);
 }
 
 int cmd_pool_import(struct call *c)
 {
 	struct start_options so = { .degraded = option_given(&c->opt, "degraded"),
-				    .force = option_given(&c->opt, "force") };
+				    .force = option_given(&c->opt, "force"),
+				    .mover_rate = option_value(&c->opt, "mover-rate", NULL) };
+	char pool[POOL_NAME_MAX + 1];
+	uint64_t rate;
 	int r;
+	if (so.mover_rate && (size_parse(so.mover_rate, &rate) || rate < 1u << 20))
+		return call_usage(c, "--mover-rate %s: a size from 1M on, like 50M, is needed",
+				  so.mover_rate);
 	if (names_pool(&c->opt)) {
 		so.pool = c->opt.args[0];
+		snprintf(pool, sizeof(pool), "%s", so.pool);
 		r = ctl_running(so.pool) ?
 			err_set(&c->e, ERR_IN_USE, "pool %s is running here already", so.pool) :
 			import_known(c, &so);
 	} else {
-		r = import_paths(c, &so);
+		r = import_paths(c, &so, pool);
 	}
+	if (!r)
+		missing_report(pool);
 	return r ? EXIT_FAILED : EXIT_OK;
 }

@@ -3,12 +3,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include "tools/cmd_pool.h"
 #include "tools/ctl_client.h"
 #include "tools/names.h"
 #include "tools/size_text.h"
 #include "tools/state_file.h"
 #include "tools/table.h"
+#include "tools/watch.h"
 
 /* A size member as text. One buffer for each of a few calls in one expression. */
 static const char *size_of(struct json_object *o, const char *key, bool exact)
@@ -23,37 +25,102 @@ static unsigned percent(uint64_t part, uint64_t whole)
 	return whole ? (unsigned)((double)part * 100 / (double)whole + 0.5) : 0;
 }
 
+/* "online", "online, evacuating", "online, spare" */
+static void state_cell(struct table *t, struct json_object *d)
+{
+	const char *what = get_bool(d, "evacuating") ? ", evacuating" :
+		get_bool(d, "shrinking") ? ", shrinking" : get_bool(d, "spare") ? ", spare" : "";
+	table_cell(t, "%s%s", get_string(d, "state"), what);
+}
+
+static const char *or_dash(const char *s)
+{
+	return *s ? s : "-";
+}
+
+static void device_row(struct table *t, struct json_object *d, bool exact)
+{
+	static const char *const counts[] = { "read_errors", "write_errors", "checksum_errors",
+					      "repaired" };
+	table_cell(t, "%s", get_string(d, "path"));
+	table_cell(t, "%" PRIu64, get_u64(d, "id"));
+	state_cell(t, d);
+	table_cell(t, "%s", or_dash(get_string(d, "domain")));
+	table_cell(t, "%s", or_dash(get_string(d, "class")));
+	table_cell(t, "%s", size_of(d, "size_bytes", exact));
+	table_cell(t, "%s", size_of(d, "used_bytes", exact));
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+		table_cell(t, "%" PRIu64, get_u64(d, counts[i]));
+}
+
+/* What else there is to say of a device: resync, errors that a scrub found. */
+static void device_notes(struct json_object *d, bool exact)
+{
+	char text[160];
+	uint64_t total = get_u64(d, "resync_total_bytes"), bad = get_u64(d, "scrub_errors");
+	struct watch_progress p = { .done = get_u64(d, "resync_done_bytes") };
+	p.left = total > p.done ? total - p.done : 0;
+	watch_rate(d, "resync_", &p);
+	if (p.left)
+		printf("  %s: resync %s\n", get_string(d, "path"),
+		       watch_text(text, sizeof(text), &p, exact));
+	else if (get_u64(d, "stale_since_txn"))
+		printf("  %s: behind since transaction %" PRIu64 "\n", get_string(d, "path"),
+		       get_u64(d, "stale_since_txn"));
+	if (bad)
+		printf("  %s: the last scrub found %" PRIu64 " bad cop%s\n", get_string(d, "path"),
+		       bad, bad == 1 ? "y" : "ies");
+}
+
 static void devices_print(struct json_object *devs, bool exact)
 {
-	struct table *t = table_create("DEVICE,ID,STATE,DOMAIN,>SIZE,>USED,>READ ERR,>WRITE ERR,"
-				       ">CHECKSUM,>REPAIRED");
-	for (size_t i = 0; devs && i < json_object_array_length(devs); i++) {
-		struct json_object *d = json_object_array_get_idx(devs, i);
-		const char *domain = get_string(d, "domain");
-		table_cell(t, "%s", get_string(d, "path"));
-		table_cell(t, "%" PRIu64, get_u64(d, "id"));
-		table_cell(t, "%s", get_string(d, "state"));
-		table_cell(t, "%s", *domain ? domain : "-");
-		table_cell(t, "%s", size_of(d, "size_bytes", exact));
-		table_cell(t, "%s", size_of(d, "used_bytes", exact));
-		table_cell(t, "%" PRIu64, get_u64(d, "read_errors"));
-		table_cell(t, "%" PRIu64, get_u64(d, "write_errors"));
-		table_cell(t, "%" PRIu64, get_u64(d, "checksum_errors"));
-		table_cell(t, "%" PRIu64, get_u64(d, "repaired"));
-	}
+	struct table *t = table_create("DEVICE,ID,STATE,DOMAIN,CLASS,>SIZE,>USED,>READ ERR,"
+				       ">WRITE ERR,>CHECKSUM,>REPAIRED");
+	for (size_t i = 0; devs && i < json_object_array_length(devs); i++)
+		device_row(t, json_object_array_get_idx(devs, i), exact);
 	table_print(t, 2);
-	for (size_t i = 0; devs && i < json_object_array_length(devs); i++) {
-		struct json_object *d = json_object_array_get_idx(devs, i);
-		uint64_t total = get_u64(d, "resync_total_bytes"),
-			 done = get_u64(d, "resync_done_bytes");
-		if (total && done < total)
-			printf("  %s: resync %s of %s (%u %%)\n", get_string(d, "path"),
-			       size_of(d, "resync_done_bytes", exact),
-			       size_of(d, "resync_total_bytes", exact), percent(done, total));
-		else if (get_u64(d, "stale_since_txn"))
-			printf("  %s: behind since transaction %" PRIu64 "\n",
-			       get_string(d, "path"), get_u64(d, "stale_since_txn"));
-	}
+	for (size_t i = 0; devs && i < json_object_array_length(devs); i++)
+		device_notes(json_object_array_get_idx(devs, i), exact);
+}
+
+static void mover_print(struct json_object *o, bool exact)
+{
+	struct json_object *m = NULL;
+	char text[160];
+	json_object_object_get_ex(o, "mover", &m);
+	struct watch_progress p = { .done = get_u64(m, "done_bytes"),
+				    .left = get_u64(m, "left_bytes") };
+	watch_rate(m, "", &p);
+	bool rebalancing = get_bool(m, "rebalancing");
+	if (get_bool(m, "active"))
+		printf("%-9s %s\n", rebalancing ? "rebalance" : "moving",
+		       p.left ? watch_text(text, sizeof(text), &p, exact) : "about to end");
+}
+
+static void scrub_print(struct json_object *o, bool exact)
+{
+	struct json_object *s = NULL;
+	char when[32], text[160];
+	struct tm tm;
+	json_object_object_get_ex(o, "scrub", &s);
+	bool running = get_bool(s, "running");
+	uint64_t ns = get_u64(s, running ? "started_ns" : "ended_ns");
+	time_t t = (time_t)(ns / 1000000000u);
+	if (!ns)
+		return;
+	localtime_r(&t, &tm);
+	strftime(when, sizeof(when), "%F %T", &tm);
+	struct watch_progress p = { .done = get_u64(s, "done_bytes") };
+	uint64_t total = get_u64(s, "total_bytes");
+	p.left = total > p.done ? total - p.done : 0;
+	watch_rate(s, "", &p);
+	if (running)
+		printf("scrub     since %s: %s", when, watch_text(text, sizeof(text), &p, exact));
+	else
+		printf("scrub     %s %s, %s read", get_bool(s, "complete") ? "complete" : "stopped",
+		       when, size_of(s, "done_bytes", exact));
+	printf("; %" PRIu64 " repaired, %" PRIu64 " not\n", get_u64(s, "repaired"),
+	       get_u64(s, "unrepaired"));
 }
 
 static void mounts_print(struct json_object *mounts)
@@ -85,9 +152,12 @@ static void status_print(struct json_object *o, bool exact)
 	printf("volumes   %" PRIu64 "\n", get_u64(o, "volumes"));
 	printf("metadata  %s, transaction %" PRIu64 "\n", size_of(o, "meta_bytes", exact),
 	       get_u64(o, "txn"));
-	printf("memory    %s metadata cache, %s of %s dirty data\n\n",
+	printf("memory    %s metadata cache, %s of %s dirty data\n",
 	       size_of(o, "cache_bytes", exact), size_of(o, "delta_bytes", exact),
 	       size_of(o, "delta_limit_bytes", exact));
+	mover_print(o, exact);
+	scrub_print(o, exact);
+	puts("");
 	devices_print(get_array(o, "devices"), exact);
 	mounts_print(get_array(o, "mounts"));
 }

@@ -25,8 +25,8 @@ struct command {
 };
 
 /* Tables, each ends with a NULL name. */
-extern const struct command commands_pool[], commands_device[], commands_volume[], commands_mount[];
-extern const struct command commands_dump[];
+extern const struct command commands_pool[], commands_device[], commands_geometry[];
+extern const struct command commands_volume[], commands_mount[], commands_dump[];
 
 /* c->e has the text: EXIT_FAILED. Or print an error about the use: EXIT_USAGE. */
 int call_usage(struct call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

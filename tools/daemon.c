@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <uuid/uuid.h>
 #include "tools/hop.h"
+#include "tools/known_devices.h"
 #include "tools/log.h"
 #include "tools/names.h"
 #include "tools/sessions.h"
@@ -104,31 +104,6 @@ static int devices_open(const struct daemon_options *o, struct dev_backend **dev
 	return 0;
 }
 
-/* The list for the next start: what was opened, and members that are missing now. */
-static void state_save(struct daemon *d, const struct daemon_options *o)
-{
-	struct state_file s = { 0 };
-	struct pool_status *st = calloc(1, sizeof(*st));
-	struct err e = { 0 };
-	int r = st ? 0 : err_set(&e, -ENOMEM, "out of memory");
-	if (!r) {
-		pool_status_get(d->pool, st);
-		snprintf(s.name, sizeof(s.name), "%s", d->name);
-		uuid_unparse_lower(st->uuid, s.uuid);
-	}
-	for (unsigned i = 0; !r && i < o->ndevs; i++)
-		r = state_file_add(&s, o->devs[i]);
-	for (unsigned i = 0; !r && i < st->ndevs && i < POOL_DEVS_MAX; i++)
-		if (st->devs[i].path[0] == '/')
-			r = state_file_add(&s, st->devs[i].path);
-	if (!r)
-		r = state_file_save(&s, &e);
-	if (r)
-		log_warn("the next start will not find its devices by itself: %s", e.text);
-	state_file_fini(&s);
-	free(st);
-}
-
 static int pool_start(struct daemon *d, const struct daemon_options *o, struct err *e)
 {
 	struct dev_backend *devs[POOL_DEVS_MAX];
@@ -153,7 +128,7 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct err *e
 		reactor_threads_stop(&d->background);
 		return r;
 	}
-	state_save(d, o);
+	known_devices_start(d, o->devs, o->ndevs);
 	if (!o->no_images) {
 		struct err ie = { 0 };
 		if (sessions_mount_images(d, &ie))

@@ -17,11 +17,23 @@
 #include "base/reactor.h"
 #include "fs/fuse_session.h"
 #include "pool/pool.h"
+#include "tools/rate.h"
 #include "tools/reactor_threads.h"
+#include "tools/state_file.h"
 
 enum daemon_state { DAEMON_STARTING, DAEMON_SERVING, DAEMON_STOPPING, DAEMON_EXPORTED };
 
 struct session;   /* sessions.h */
+
+struct known_devices {                   /* known_devices.h */
+	pthread_mutex_t mutex;           /* taken before the pool's lock */
+	struct state_file file;          /* as it was saved last */
+	char member[POOL_DEVS_MAX][sizeof(((struct pool_dev_status *)0)->path)];   /* by id */
+};
+
+struct progress {                        /* progress.h */
+	struct rate mover, scrub, resync[POOL_DEVS_MAX];
+};
 
 struct daemon {
 	char name[POOL_NAME_MAX + 1];
@@ -37,6 +49,9 @@ struct daemon {
 	bool terminating; /* SIGTERM came: whatever the state, nothing begins any more */
 	unsigned verbs_active;
 	struct session *sessions;
+	struct progress progress;
+
+	struct known_devices known;      /* has a mutex of its own */
 };
 
 struct daemon_options {

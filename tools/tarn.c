@@ -15,8 +15,10 @@
 #include "tools/version.h"
 
 static const struct command *const tables[] = {
-	commands_pool, commands_device, commands_volume, commands_mount, commands_dump,
+	commands_pool,	 commands_device, commands_geometry,
+	commands_volume, commands_mount,  commands_dump,
 };
+#define NAME_COLUMNS 18   /* for the longest name of a command */
 #define TABLES (sizeof(tables) / sizeof(tables[0]))
 
 #define EACH_COMMAND(c) \
@@ -101,11 +103,11 @@ static void overview(void)
 	puts("usage: tarn COMMAND [OPTIONS] [ARGUMENTS]\n\n"
 	     "Pools of disks and files, with thin replicated volumes in them.\n");
 	EACH_COMMAND(c) {
-		printf("  %-16s", c->name);
-		text_wrapped(c->help, 18, 18);
+		printf("  %-*s", NAME_COLUMNS + 2, c->name);
+		text_wrapped(c->help, NAME_COLUMNS + 4, NAME_COLUMNS + 4);
 	}
-	printf("  %-16s%s\n  %-16s%s\n\n", "version", "print the version", "help [COMMAND]",
-	       "print this, or the help of a command");
+	printf("  %-*s%s\n  %-*s%s\n\n", NAME_COLUMNS + 2, "version", "print the version",
+	       NAME_COLUMNS + 2, "help [COMMAND]", "print this, or the help of a command");
 	puts("`tarn COMMAND --help` and tarn(8) tell more. Sizes take K, M, G, T (by 1024).");
 }
 
@@ -149,7 +151,7 @@ static int unknown_command(const char *word, const char *second)
 			if (!group)
 				printf("usage: tarn %s COMMAND ...\n\n", word);
 			group = true;
-			printf("  %-16s%s\n", c->name, c->help);
+			printf("  %-*s%s\n", NAME_COLUMNS + 2, c->name, c->help);
 		}
 		if (group)
 			return second ? EXIT_OK : EXIT_USAGE;

@@ -21,18 +21,21 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "tools/ctl_server.h"
+#include "tools/known_devices.h"
 #include "tools/log.h"
 #include "tools/names.h"
 #include "tools/options.h"
 #include "tools/pid_file.h"
+#include "tools/progress.h"
 #include "tools/sessions.h"
 #include "tools/size_text.h"
 #include "tools/state_file.h"
 #include "tools/version.h"
 
-#define EVENTS_POLL_MS 2000
+#define POLL_MS 1000
 
 static const struct option_spec specs[] = {
 	{ "foreground", 'f', NULL, "stay in the foreground, log to stderr" },
@@ -41,6 +44,7 @@ static const struct option_spec specs[] = {
 	{ "cache", 0, "SIZE", "memory for metadata (default 256M)" },
 	{ "delta", 0, "SIZE", "most dirty data in memory (default 128M)" },
 	{ "commit", 0, "SECONDS", "longest time between commits (default 5)" },
+	{ "mover-rate", 0, "SIZE", "most bytes a second to move between devices, 1M or more" },
 	{ "degraded", 0, NULL, "start although most devices are missing" },
 	{ "force", 0, NULL, "do not wait for another host to let go of the pool" },
 	{ "no-images", 0, NULL, "do not mount the images of block volumes" },
@@ -49,7 +53,8 @@ static const struct option_spec specs[] = {
 	{ 0 },
 };
 
-static struct daemon the_daemon = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+static struct daemon the_daemon = { .mutex = PTHREAD_MUTEX_INITIALIZER,
+				   .known.mutex = PTHREAD_MUTEX_INITIALIZER };
 
 static void usage(void)
 {
@@ -65,13 +70,16 @@ static int usage_error(const char *text)
 	return 2;
 }
 
-static int size_option(const struct options *o, const char *name, uint64_t *ret_n, struct err *e)
+static int size_option(const struct options *o, const char *name, uint64_t min, uint64_t *ret_n,
+		       struct err *e)
 {
+	char text[SIZE_TEXT_MAX];
 	const char *v = option_value(o, name, NULL);
 	int r = v ? size_parse(v, ret_n) : 0;
-	if (!r && v && *ret_n < 8u << 20)
+	if (!r && v && *ret_n < min)
 		r = -ERANGE;
-	return r ? err_set(e, r, "--%s %s: a size from 8M on, like 256M, is needed", name, v) : 0;
+	return r ? err_set(e, r, "--%s %s: a size from %s on, like 256M, is needed", name, v,
+			   size_text(text, min, false)) : 0;
 }
 
 static int number_option(const struct options *o, const char *name, uint64_t max, uint64_t *ret_n,
@@ -90,9 +98,11 @@ static int options_apply(const struct options *o, struct daemon_options *d, stru
 	if (!r)
 		r = number_option(o, "commit", 3600, &seconds, e);
 	if (!r)
-		r = size_option(o, "cache", &d->pool.cache_bytes, e);
+		r = size_option(o, "cache", 8u << 20, &d->pool.cache_bytes, e);
 	if (!r)
-		r = size_option(o, "delta", &d->pool.delta_bytes, e);
+		r = size_option(o, "delta", 8u << 20, &d->pool.delta_bytes, e);
+	if (!r)
+		r = size_option(o, "mover-rate", 1u << 20, &d->pool.mover_bytes_per_s, e);
 	if (r)
 		return r;
 	d->workers = (unsigned)workers;
@@ -141,7 +151,7 @@ static void supervisor_notify(const char *text)
 }
 
 /* Parent: pass on what the child says until it says ready. Exit status. */
-static int wait_ready(int fd)
+static int wait_ready(int fd, pid_t child)
 {
 	FILE *f = fdopen(fd, "r");
 	char *line = NULL;
@@ -153,6 +163,10 @@ static int wait_ready(int fd)
 			fputs(line, stderr);
 	}
 	free(line);
+	int status;
+	if (!ready && waitpid(child, &status, 0) == child && WIFSIGNALED(status))
+		fprintf(stderr, "tarnd: error: crashed (%s) while starting; what was flushed is "
+			"safe, see its log\n", strsignal(WTERMSIG(status)));
 	return ready ? 0 : 1;
 }
 
@@ -194,6 +208,18 @@ static void events_log(struct daemon *d, uint64_t *seq)
 	} while (n >= 16);
 }
 
+/* Devices come and go by themselves in the end: look after what depends on them. */
+static void members_look(struct daemon *d)
+{
+	struct pool_status *s = calloc(1, sizeof(*s));
+	if (!s)
+		return;
+	pool_status_get(d->pool, s);
+	known_devices_sync(d, s);
+	progress_sample(d, s);
+	free(s);
+}
+
 static enum daemon_state state_get(struct daemon *d)
 {
 	pthread_mutex_lock(&d->mutex);
@@ -209,7 +235,7 @@ static void main_loop(struct daemon *d, int listen_fd, int signal_fd)
 		struct pollfd p[3] = { { .fd = signal_fd, .events = POLLIN },
 				       { .fd = d->wake_fd, .events = POLLIN },
 				       { .fd = listen_fd, .events = POLLIN } };
-		int n = poll(p, 3, EVENTS_POLL_MS);
+		int n = poll(p, 3, POLL_MS);
 		if (n > 0 && (p[0].revents & POLLIN)) {
 			struct signalfd_siginfo si;
 			if (read(signal_fd, &si, sizeof(si)) == (ssize_t)sizeof(si)) {
@@ -227,6 +253,7 @@ static void main_loop(struct daemon *d, int listen_fd, int signal_fd)
 			return;
 		if (s == DAEMON_SERVING && daemon_verb_begin(d)) {
 			events_log(d, &seq);
+			members_look(d);
 			daemon_verb_end(d);
 		}
 	}
@@ -306,7 +333,7 @@ static int start_detached(const struct daemon_options *o, int pid_fd)
 	if (pid) {
 		close(p[1]);
 		close(pid_fd);
-		return wait_ready(p[0]);
+		return wait_ready(p[0], pid);
 	}
 	close(p[0]);
 	setsid();

@@ -8,7 +8,8 @@
 #include "tools/ctl_server.h"
 
 verb_fn verb_pool_status, verb_pool_events, verb_pool_check, verb_pool_dump, verb_pool_export;
-verb_fn verb_pool_offline, verb_pool_online;
+verb_fn verb_pool_offline, verb_pool_online, verb_pool_add, verb_pool_remove;
+verb_fn verb_pool_shrink_device, verb_pool_grow_device, verb_pool_rebalance, verb_pool_scrub;
 verb_fn verb_volume_create, verb_volume_list, verb_volume_status, verb_volume_set;
 verb_fn verb_volume_destroy, verb_volume_resize, verb_volume_rename;
 verb_fn verb_mount_prepare, verb_mount, verb_mount_list;
@@ -23,6 +24,9 @@ int arg_u64(struct request *q, const char *key, enum arg_need need, uint64_t min
 int arg_bool(struct request *q, const char *key, bool *ret_b);
 /* A valid volume name. */
 int arg_volume(struct request *q, const char *key, const char **ret_name);
+
+/* A member by number, path, or the last part of a path when that is unique. -ENOENT with text. */
+int device_find(struct request *q, const char *name, struct pool_dev_status *ret_s);
 
 void add_u64(struct json_object *o, const char *key, uint64_t n);
 void add_string(struct json_object *o, const char *key, const char *s);

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uuid/uuid.h>
+#include "tools/dump_pool.h"
 #include "tools/hop.h"
+#include "tools/known_devices.h"
+#include "tools/progress.h"
 #include "tools/sessions.h"
 #include "tools/size_text.h"
 #include "tools/verbs.h"
@@ -13,7 +16,7 @@
 #define DUMP_TEXT_MAX (4u << 20)
 #define EVENTS_MAX 256u
 
-static struct json_object *dev_to_json(const struct pool_dev_status *s)
+static struct json_object *dev_to_json(struct daemon *d, const struct pool_dev_status *s)
 {
 	struct json_object *o = json_object_new_object();
 	add_u64(o, "id", s->id);
@@ -31,10 +34,11 @@ static struct json_object *dev_to_json(const struct pool_dev_status *s)
 	add_u64(o, "stale_since_txn", s->stale_since_txn);
 	add_u64(o, "resync_done_bytes", s->resync_done_bytes);
 	add_u64(o, "resync_total_bytes", s->resync_total_bytes);
+	progress_dev_to_json(d, s, o);
 	return o;
 }
 
-static struct json_object *status_to_json(const struct pool_status *s)
+static struct json_object *status_to_json(struct daemon *d, const struct pool_status *s)
 {
 	struct json_object *o = json_object_new_object(), *devs = json_object_new_array();
 	char uuid[37];
@@ -59,8 +63,9 @@ static struct json_object *status_to_json(const struct pool_status *s)
 	add_u64(o, "dev_write_bytes", s->dev_write_bytes);
 	add_u64(o, "volumes", s->volumes);
 	for (unsigned i = 0; i < s->ndevs && i < POOL_DEVS_MAX; i++)
-		json_object_array_add(devs, dev_to_json(&s->devs[i]));
+		json_object_array_add(devs, dev_to_json(d, &s->devs[i]));
 	json_object_object_add(o, "devices", devs);
+	progress_to_json(d, s, o);
 	return o;
 }
 
@@ -70,7 +75,9 @@ int verb_pool_status(struct request *q)
 	if (!s)
 		return err_set(&q->e, -ENOMEM, "out of memory");
 	pool_status_get(q->d->pool, s);
-	q->result = status_to_json(s);
+	known_devices_sync(q->d, s);   /* who saw a device leave may rely on the state file */
+	progress_sample(q->d, s);
+	q->result = status_to_json(q->d, s);
 	json_object_object_add(q->result, "mounts", sessions_to_json(q->d));
 	free(s);
 	return 0;
@@ -139,7 +146,7 @@ int verb_pool_dump(struct request *q)
 	struct capped *c = capped_open(DUMP_TEXT_MAX, &f);
 	if (!c)
 		return err_set(&q->e, -ENOMEM, "out of memory");
-	r = pool_dump(q->d->pool, what, arg, f, &q->e);
+	r = dump_pool(q->d->pool, what, arg, f, &q->e);
 	q->result = json_object_new_object();
 	capped_close(c, f, q->result, "text");
 	return r;
@@ -158,8 +165,7 @@ static const char *last_part(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-/* A member by number, path, or the last part of a path when that is unique. */
-static int dev_find(struct request *q, const char *name, struct pool_dev_status *ret_s)
+int device_find(struct request *q, const char *name, struct pool_dev_status *ret_s)
 {
 	struct pool_status *s = calloc(1, sizeof(*s));
 	if (!s)
@@ -194,7 +200,7 @@ int verb_pool_offline(struct request *q)
 	struct pool_dev_status s;
 	int r = arg_string(q, "device", ARG_REQUIRED, 4095, &name);
 	if (!r)
-		r = dev_find(q, name, &s);
+		r = device_find(q, name, &s);
 	return r ? r : pool_dev_offline(q->d->pool, s.id, &q->e);
 }
 
@@ -209,7 +215,7 @@ static int online_find_co(void *arg)
 {
 	struct online_call *c = arg;
 	struct pool_dev_status s;
-	int r = dev_find(c->q, c->name, &s);
+	int r = device_find(c->q, c->name, &s);
 	if (!r)
 		memcpy(c->path, s.path, sizeof(c->path));
 	return r;
@@ -233,5 +239,8 @@ int verb_pool_online(struct request *q)
 		r = dev_file_open(c.name, 0, &c.b, &q->e);
 	if (r)
 		return r;
-	return hop_run(daemon_bg(q->d), online_co, &c, NULL, NULL);
+	r = hop_run(daemon_bg(q->d), online_co, &c, NULL, NULL);
+	if (!r)
+		known_devices_add(q->d, c.name);
+	return r;
 }

@@ -2,11 +2,15 @@
 
 _tarn_words()
 {
-	# pools or volumes that run here
+	# pools or volumes that run here; devices of a pool
 	case $1 in
 	pool) tarn pool list --json 2>/dev/null | sed -n 's/^ *"name": "\(.*\)",\{0,1\}$/\1/p' ;;
 	volume)
 		tarn volume list --bytes 2>/dev/null | sed -n '1!s/^\([^ ]*\/[^ ]*\) .*/\1/p'
+		;;
+	device)
+		tarn pool status "$2" --json 2>/dev/null |
+			sed -n 's/^ *"path": "\(.*\)",\{0,1\}$/\1/p'
 		;;
 	esac
 }
@@ -29,7 +33,7 @@ _tarn()
 		return
 		;;
 	1)
-		name=$(sed -n "s/^  ${words[0]} \([a-z]*\)  .*/\1/p" <<<"$help")
+		name=$(sed -n "s/^  ${words[0]} \([a-z-]*\)  .*/\1/p" <<<"$help")
 		if [[ -n $name && ${words[0]} == @(pool|volume) ]]; then
 			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 			return
@@ -48,14 +52,26 @@ _tarn()
 	--type|-t) COMPREPLY=($(compgen -W "fs block" -- "$cur")); return ;;
 	--compression) COMPREPLY=($(compgen -W "lz4 off" -- "$cur")); return ;;
 	--owner) COMPREPLY=($(compgen -u -- "$cur")); return ;;
+	--class) COMPREPLY=($(compgen -W "ssd hdd" -- "$cur")); return ;;
 	--copies|-c) COMPREPLY=($(compgen -W "1 2 3 4" -- "$cur")); return ;;
 	esac
 	case $cmd in
 	"pool create") ((${#words[@]} > 2)) && COMPREPLY=($(compgen -f -- "$cur")) ;;
 	"pool import"|"pool check") COMPREPLY=($(compgen -f -W "$(_tarn_words pool)" -- "$cur")) ;;
-	"pool online"|"pool offline")
-		if ((${#words[@]} > 2)); then
+	"pool online"|"pool add"|"pool replace")
+		if ((${#words[@]} > (${#words[1]} == 7 ? 3 : 2))); then   # replace: OLD comes first
 			COMPREPLY=($(compgen -f -- "$cur"))
+		elif ((${#words[@]} > 2)); then
+			COMPREPLY=($(compgen -W "$(_tarn_words device "${words[2]}")" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
+		fi
+		;;
+	"pool offline"|"pool remove"|"pool shrink-device"|"pool grow-device")
+		if ((${#words[@]} > 3)); then
+			:
+		elif ((${#words[@]} > 2)); then
+			COMPREPLY=($(compgen -W "$(_tarn_words device "${words[2]}")" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
 		fi
