@@ -6,8 +6,13 @@ void btree_init(struct btree *bt, const struct btree_ops *ops, void *ctx, struct
 		const uint8_t *pool_id, uint64_t tree_id, struct node_ptr root, uint8_t level)
 {
 	assert(level <= NODE_LEVEL_MAX);
-	*bt = (struct btree){ .ops = ops, .ctx = ctx, .cache = cache, .pool_id = pool_id,
-			      .tree_id = tree_id, .root = root, .level = level };
+	*bt = (struct btree){.ops = ops,
+			     .ctx = ctx,
+			     .cache = cache,
+			     .pool_id = pool_id,
+			     .tree_id = tree_id,
+			     .root = root,
+			     .level = level};
 }
 
 static int need_node(struct btree *bt, const struct node_ptr *p, uint8_t level)
@@ -101,7 +106,7 @@ int btree_seek_ge(struct btree *bt, struct key k, struct btree_item *ret_item)
 
 	if (rc < 0)
 		return rc;
-	while (d.slot[0] >= page_count(d.node[0]->buf)) {     /* also over empty leaves */
+	while (d.slot[0] >= page_count(d.node[0]->buf)) { /* also over empty leaves */
 		uint8_t level = 1;
 
 		while (level <= bt->level && d.slot[level] + 1 == page_count(d.node[level]->buf))
@@ -125,7 +130,7 @@ int btree_seek_le(struct btree *bt, struct key k, struct btree_item *ret_item)
 	if (rc < 0)
 		return rc;
 	if (!d.exact)
-		d.slot[0]--;                    /* may wrap: nothing here */
+		d.slot[0]--; /* may wrap: nothing here */
 	while (d.slot[0] == UINT32_MAX) {
 		uint8_t level = 1;
 

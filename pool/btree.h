@@ -39,16 +39,19 @@ struct key {
 };
 static inline int key_cmp(struct key a, struct key b)
 {
-	if (a.object != b.object) return a.object < b.object ? -1 : 1;
-	if (a.type != b.type) return a.type < b.type ? -1 : 1;
-	if (a.offset != b.offset) return a.offset < b.offset ? -1 : 1;
+	if (a.object != b.object)
+		return a.object < b.object ? -1 : 1;
+	if (a.type != b.type)
+		return a.type < b.type ? -1 : 1;
+	if (a.offset != b.offset)
+		return a.offset < b.offset ? -1 : 1;
 	return 0;
 }
-#define KEY_MIN ((struct key){ 0, 0, 0 })
-#define KEY_MAX ((struct key){ UINT64_MAX, UINT8_MAX, UINT64_MAX })
+#define KEY_MIN ((struct key){0, 0, 0})
+#define KEY_MAX ((struct key){UINT64_MAX, UINT8_MAX, UINT64_MAX})
 
-struct node_ptr {            /* what a parent (or root holder) knows of a node */
-	struct addr addr;    /* ADDR_NONE: empty tree */
+struct node_ptr {	  /* what a parent (or root holder) knows of a node */
+	struct addr addr; /* ADDR_NONE: empty tree */
 	uint64_t birth;
 	uint32_t crc;
 };
@@ -71,18 +74,18 @@ struct btree {
 	const struct btree_ops *ops;
 	void *ctx;
 	struct node_cache *cache;
-	const uint8_t *pool_id;  /* 16 bytes */
+	const uint8_t *pool_id; /* 16 bytes */
 	uint64_t tree_id;
-	struct node_ptr root;    /* crc is valid only when root.birth is not the open transaction,
-	                            or after btree_seal */
-	uint8_t level;           /* of the root; 0 when leaf or empty */
-	bool dirty;              /* changed since the last btree_seal */
-	struct node_ptr need;    /* set with ERR_NEED_NODE */
+	struct node_ptr root; /* crc is valid only when root.birth is not the open transaction,
+				 or after btree_seal */
+	uint8_t level;	      /* of the root; 0 when leaf or empty */
+	bool dirty;	      /* changed since the last btree_seal */
+	struct node_ptr need; /* set with ERR_NEED_NODE */
 	uint8_t need_level;
 };
 
-struct btree_item {          /* points into a cached node: valid until the lock is dropped or the
-                                tree changed */
+struct btree_item { /* points into a cached node: valid until the lock is dropped or the
+		       tree changed */
 	struct key key;
 	const void *value;
 	uint16_t len;

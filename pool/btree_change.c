@@ -21,7 +21,7 @@
 
 /* Merge when both together fill at most this much, and only when the changed node is below half. */
 #define MERGE_FILL_MAX (PAGE_SPACE / 4 * 3)
-#define MERGE_BELOW (PAGE_SPACE / 2)
+#define MERGE_BELOW    (PAGE_SPACE / 2)
 
 /* New nodes got before anything changes. A split adds one per level and a root, a shadow one. */
 struct reserve {
@@ -109,7 +109,7 @@ static unsigned count_shadows(struct btree *bt, const struct btree_descent *d, u
 
 static struct node_ptr ptr_to(const struct node *n)
 {
-	return (struct node_ptr){ n->addr, n->birth, 0 };
+	return (struct node_ptr){n->addr, n->birth, 0};
 }
 
 static void set_child(struct node *parent, unsigned slot, struct node_ptr p)
@@ -153,7 +153,7 @@ static unsigned count_splits(const struct btree *bt, const struct btree_descent 
 		splits++;
 		need = PAGE_CHILD_SIZE;
 	}
-	return splits + 1;      /* a new root */
+	return splits + 1; /* a new root */
 }
 
 static void new_root(struct btree *bt, struct key sep, struct node_ptr right, struct reserve *r)
@@ -376,7 +376,7 @@ int btree_del(struct btree *bt, struct key k)
 {
 	struct btree_descent d;
 	struct reserve r;
-	uint8_t cut = 0;        /* nodes below this level go away with the item */
+	uint8_t cut = 0; /* nodes below this level go away with the item */
 	bool left = false;
 	int rc = btree_descend(bt, k, &d);
 
@@ -398,7 +398,7 @@ int btree_del(struct btree *bt, struct key k)
 	for (unsigned level = 0; level < cut; level++)
 		release(bt, d.node[level]);
 	if (cut > bt->level) {
-		bt->root = (struct node_ptr){ 0 };
+		bt->root = (struct node_ptr){0};
 		bt->level = 0;
 		return 0;
 	}

@@ -9,8 +9,8 @@
 /* The way from the root to a leaf, by level (0 is the leaf). */
 struct btree_descent {
 	struct node *node[NODE_LEVEL_MAX + 1];
-	unsigned slot[NODE_LEVEL_MAX + 1];      /* of the child taken; in the leaf: of the key */
-	bool exact;                             /* the leaf has the key */
+	unsigned slot[NODE_LEVEL_MAX + 1]; /* of the child taken; in the leaf: of the key */
+	bool exact;			   /* the leaf has the key */
 };
 
 static inline bool btree_is_empty(const struct btree *bt)

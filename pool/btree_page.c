@@ -29,14 +29,14 @@ static void set_values(uint8_t *buf, unsigned start, unsigned bytes)
 
 struct node_ptr_disk page_ptr_disk(struct node_ptr p)
 {
-	return (struct node_ptr_disk){ .addr = le64_of(p.addr.v), .birth = le64_of(p.birth),
-				       .crc = le32_of(p.crc) };
+	return (struct node_ptr_disk){
+		.addr = le64_of(p.addr.v), .birth = le64_of(p.birth), .crc = le32_of(p.crc)};
 }
 
 static struct key_disk key_to_disk(struct key k)
 {
-	return (struct key_disk){ .object = le64_of(k.object), .offset = le64_of(k.offset),
-				  .type = k.type };
+	return (struct key_disk){
+		.object = le64_of(k.object), .offset = le64_of(k.offset), .type = k.type};
 }
 
 static inline bool slot_less(const struct node_slot_disk *s, struct key k)
@@ -153,7 +153,7 @@ void page_remove(uint8_t *buf, unsigned i)
 	memmove(s, s + 1, (count - i - 1) * PAGE_SLOT_SIZE);
 	memset(page_slot(buf, count - 1), 0, PAGE_SLOT_SIZE);
 	set_count(buf, count - 1);
-	if (count == 1 && start < NODE_SIZE) {      /* empty: all that is left is garbage */
+	if (count == 1 && start < NODE_SIZE) { /* empty: all that is left is garbage */
 		memset(buf + start, 0, NODE_SIZE - start);
 		set_values(buf, NODE_SIZE, 0);
 	}

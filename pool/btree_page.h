@@ -22,9 +22,9 @@
 #include "pool/btree.h"
 
 #define PAGE_HEADER_SIZE ((unsigned)sizeof(struct node_header_disk))
-#define PAGE_SLOT_SIZE ((unsigned)sizeof(struct node_slot_disk))
-#define PAGE_SPACE (NODE_SIZE - PAGE_HEADER_SIZE)
-#define PAGE_CHILD_SIZE (PAGE_SLOT_SIZE + (unsigned)sizeof(struct node_ptr_disk))
+#define PAGE_SLOT_SIZE	 ((unsigned)sizeof(struct node_slot_disk))
+#define PAGE_SPACE	 (NODE_SIZE - PAGE_HEADER_SIZE)
+#define PAGE_CHILD_SIZE	 (PAGE_SLOT_SIZE + (unsigned)sizeof(struct node_ptr_disk))
 
 static inline struct node_header_disk *page_header(uint8_t *buf)
 {
@@ -55,7 +55,7 @@ static inline struct key page_key(const uint8_t *buf, unsigned i)
 {
 	const struct key_disk *k = &page_slots(buf)[i].key;
 
-	return (struct key){ le64_get(k->object), k->type, le64_get(k->offset) };
+	return (struct key){le64_get(k->object), k->type, le64_get(k->offset)};
 }
 static inline unsigned page_value_len(const uint8_t *buf, unsigned i)
 {
@@ -67,8 +67,8 @@ static inline const uint8_t *page_value(const uint8_t *buf, unsigned i)
 }
 static inline void page_item(const uint8_t *buf, unsigned i, struct btree_item *ret_item)
 {
-	*ret_item = (struct btree_item){ page_key(buf, i), page_value(buf, i),
-					 (uint16_t)page_value_len(buf, i) };
+	*ret_item = (struct btree_item){page_key(buf, i), page_value(buf, i),
+					(uint16_t)page_value_len(buf, i)};
 }
 
 /* Child pointer i of an interior node. */
@@ -76,7 +76,7 @@ static inline struct node_ptr page_child(const uint8_t *buf, unsigned i)
 {
 	const struct node_ptr_disk *p = (const struct node_ptr_disk *)page_value(buf, i);
 
-	return (struct node_ptr){ { le64_get(p->addr) }, le64_get(p->birth), le32_get(p->crc) };
+	return (struct node_ptr){{le64_get(p->addr)}, le64_get(p->birth), le32_get(p->crc)};
 }
 struct node_ptr_disk page_ptr_disk(struct node_ptr p);
 

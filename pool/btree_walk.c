@@ -12,7 +12,7 @@ struct walk {
 	const struct btree_cursor *c;
 	uint64_t birth_min;
 	struct btree_path *path;
-	struct node *node[NODE_LEVEL_MAX + 1];      /* by depth, 0 is the root */
+	struct node *node[NODE_LEVEL_MAX + 1]; /* by depth, 0 is the root */
 	unsigned slot[NODE_LEVEL_MAX + 1];
 };
 
@@ -53,7 +53,7 @@ static unsigned next_child(const struct walk *w, unsigned from)
 static int find_terminal(struct walk *w)
 {
 	struct btree_path *path = w->path;
-	bool edge = true;       /* everything so far is on the descent for the key itself */
+	bool edge = true; /* everything so far is on the descent for the key itself */
 	int rc = push(w, &w->bt->root, w->bt->level);
 
 	while (rc == 0) {
@@ -106,7 +106,7 @@ static void advance(struct btree_cursor *c, const struct walk *w)
 int btree_walk(struct btree *bt, struct btree_cursor *c, uint64_t birth_min,
 	       struct btree_path *ret_path)
 {
-	struct walk w = { .bt = bt, .c = c, .birth_min = birth_min, .path = ret_path };
+	struct walk w = {.bt = bt, .c = c, .birth_min = birth_min, .path = ret_path};
 	int rc;
 
 	if (c->done || btree_is_empty(bt) || bt->root.birth < birth_min)
@@ -123,7 +123,7 @@ static void check_node(struct btree *bt, struct node_ptr p, uint8_t level, struc
 		       const struct key *high)
 {
 	struct node *n = node_cache_find(bt->cache, p.addr);
-	unsigned first = level > 0 ? 1 : 0;     /* an interior slot 0 counts as minus infinity */
+	unsigned first = level > 0 ? 1 : 0; /* an interior slot 0 counts as minus infinity */
 
 	if (!n)
 		return;
@@ -143,8 +143,7 @@ static void check_node(struct btree *bt, struct node_ptr p, uint8_t level, struc
 		assert(page_child(n->buf, i).birth <= n->birth);
 		if (!last)
 			next = page_key(n->buf, i + 1);
-		check_node(bt, page_child(n->buf, i), level - 1, i ? k : low,
-			   last ? high : &next);
+		check_node(bt, page_child(n->buf, i), level - 1, i ? k : low, last ? high : &next);
 	}
 }
 

@@ -1,7 +1,8 @@
 /* check: verify everything reachable from the newest committed state, read-only.
  *
- * Walks all trees, marks every block met in a map of its own, then compares with the bitmaps of the same commit. Problems are
- * one line each; a block met twice, met but free, or used and never met is a problem. */
+ * Walks all trees, marks every block met in a map of its own, then compares with the bitmaps of the
+ * same commit. Problems are one line each; a block met twice, met but free, or used and never met
+ * is a problem. */
 #include <stdarg.h>
 #include <string.h>
 #include "pool/chunk.h"
@@ -12,12 +13,12 @@
 #include "pool/vol_record.h"
 #include "pool/walk.h"
 
-struct seen {                     /* what one chunk has been met with */
+struct seen { /* what one chunk has been met with */
 	uint64_t id;
-	uint32_t used;            /* by its record */
+	uint32_t used; /* by its record */
 	bool recorded, log;
-	uint64_t *met;            /* references */
-	uint64_t *bits;           /* bitmap of the commit */
+	uint64_t *met;	/* references */
+	uint64_t *bits; /* bitmap of the commit */
 	struct seen *next;
 };
 
@@ -34,7 +35,10 @@ struct check {
 	struct seen *hash[SEEN_HASH];
 	uint8_t *buf;
 	uint64_t vol_id;
-	struct { struct addr addr; uint64_t start; } lz4[EXTENT_LZ4_BLOCKS_MAX];  /* whose pieces may follow */
+	struct {
+		struct addr addr;
+		uint64_t start;
+	} lz4[EXTENT_LZ4_BLOCKS_MAX]; /* whose pieces may follow */
 	unsigned lz4_next;
 	uint64_t last_object, last_end;
 };
@@ -80,7 +84,8 @@ static int meet(struct check *c, struct addr a, uint32_t blocks, const char *wha
 	struct seen *s;
 
 	if (!addr_chunk(a) || addr_block(a) + blocks > c->p->chunk_blocks) {
-		problem(c, "%s: address %llx is outside every chunk", what, (unsigned long long)a.v);
+		problem(c, "%s: address %llx is outside every chunk", what,
+			(unsigned long long)a.v);
 		return 0;
 	}
 	s = seen_get(c, addr_chunk(a));
@@ -99,12 +104,15 @@ static int meet(struct check *c, struct addr a, uint32_t blocks, const char *wha
 }
 
 /* Read every current member of a block run and verify. */
-static void verify_members(struct check *c, struct addr a, uint32_t blocks, chunk_verify_fn *fn, void *arg,
-			   const char *what)
+static void verify_members(struct check *c, struct addr a, uint32_t blocks, chunk_verify_fn *fn,
+			   void *arg, const char *what)
 {
 	struct pool *p = c->p;
 	unsigned n = 0;
-	struct { unsigned member; uint32_t dev; } todo[MEMBERS_MAX];
+	struct {
+		unsigned member;
+		uint32_t dev;
+	} todo[MEMBERS_MAX];
 	struct chunk *ch;
 
 	lock_take(&p->lock);
@@ -126,14 +134,19 @@ static void verify_members(struct check *c, struct addr a, uint32_t blocks, chun
 		if (!rc)
 			rc = fn(arg, c->buf);
 		if (rc)
-			problem(c, "%s: copy on device %u at %llx: %s", what, todo[i].dev, (unsigned long long)a.v,
-				err_str(rc));
+			problem(c, "%s: copy on device %u at %llx: %s", what, todo[i].dev,
+				(unsigned long long)a.v, err_str(rc));
 	}
 }
 
 /* ---- nodes and items ---- */
 
-struct node_arg { struct check *c; const struct node_ptr *ptr; uint64_t tree; uint8_t level; };
+struct node_arg {
+	struct check *c;
+	const struct node_ptr *ptr;
+	uint64_t tree;
+	uint8_t level;
+};
 
 static int verify_node(void *arg, const void *buf)
 {
@@ -145,7 +158,7 @@ static int verify_node(void *arg, const void *buf)
 static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level)
 {
 	struct check *c = arg;
-	struct node_arg na = { c, ptr, tree_id, level };
+	struct node_arg na = {c, ptr, tree_id, level};
 	char what[80];
 
 	snprintf(what, sizeof what, "tree %llu node %llx", (unsigned long long)tree_id,
@@ -160,7 +173,8 @@ static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8
 {
 	struct check *c = arg;
 
-	problem(c, "tree %llu node %llx level %u: %s; what lies below and behind it was not checked",
+	problem(c,
+		"tree %llu node %llx level %u: %s; what lies below and behind it was not checked",
 		(unsigned long long)tree_id, (unsigned long long)ptr->addr.v, level, err_str(rc));
 	return 0;
 }
@@ -168,7 +182,7 @@ static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8
 static int map_item(struct check *c, const struct btree_item *it)
 {
 	const struct chunk_disk *cd = it->value;
-	struct err e = { 0 };
+	struct err e = {0};
 	struct seen *s;
 
 	if (it->key.type != 1 || it->len != sizeof *cd) {
@@ -197,7 +211,8 @@ static int space_item(struct check *c, const struct btree_item *it)
 	if (!s)
 		return -ENOMEM;
 	if (it->len != words * 8) {
-		problem(c, "bitmap of chunk %llx: %u bytes", (unsigned long long)it->key.object, it->len);
+		problem(c, "bitmap of chunk %llx: %u bytes", (unsigned long long)it->key.object,
+			it->len);
 		return 0;
 	}
 	if (!s->bits)
@@ -241,8 +256,9 @@ static int extent_item(struct check *c, uint64_t tree_id, const struct btree_ite
 	char what[96];
 	int rc = extent_decode(it, &x);
 
-	snprintf(what, sizeof what, "volume %llu object %llu offset %llu", (unsigned long long)tree_id,
-		 (unsigned long long)it->key.object, (unsigned long long)it->key.offset * BLOCK_SIZE);
+	snprintf(what, sizeof what, "volume %llu object %llu offset %llu",
+		 (unsigned long long)tree_id, (unsigned long long)it->key.object,
+		 (unsigned long long)it->key.offset * BLOCK_SIZE);
 	if (rc) {
 		problem(c, "%s: invalid extent", what);
 		return 0;
@@ -286,7 +302,8 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 		if (rc == -ENOMEM)
 			return rc;
 		if (rc)
-			problem(c, "volume record %llu is invalid", (unsigned long long)it->key.object);
+			problem(c, "volume record %llu is invalid",
+				(unsigned long long)it->key.object);
 		else
 			vol_free(v);
 		return 0;
@@ -301,7 +318,8 @@ static void compare_chunk(struct check *c, struct seen *s)
 	uint32_t set = 0, leaked = 0, unmarked = 0;
 
 	if (!s->recorded) {
-		problem(c, "chunk %llx is referenced but not in the chunk map", (unsigned long long)s->id);
+		problem(c, "chunk %llx is referenced but not in the chunk map",
+			(unsigned long long)s->id);
 		return;
 	}
 	if (!s->bits) {
@@ -319,10 +337,11 @@ static void compare_chunk(struct check *c, struct seen *s)
 		problem(c, "chunk %llx: %u blocks are marked used but nothing refers to them",
 			(unsigned long long)s->id, leaked);
 	if (unmarked)
-		problem(c, "chunk %llx: %u blocks are in use but marked free", (unsigned long long)s->id, unmarked);
+		problem(c, "chunk %llx: %u blocks are in use but marked free",
+			(unsigned long long)s->id, unmarked);
 	if (set != s->used)
-		problem(c, "chunk %llx: record says %u blocks used, bitmap %u", (unsigned long long)s->id, s->used,
-			set);
+		problem(c, "chunk %llx: record says %u blocks used, bitmap %u",
+			(unsigned long long)s->id, s->used, set);
 }
 
 static void seen_free(struct check *c)
@@ -339,7 +358,7 @@ static void seen_free(struct check *c)
 int pool_check(struct pool *p, bool deep, FILE *out, pool_progress_fn *progress, void *arg,
 	       struct pool_check_result *r, struct err *e)
 {
-	const struct walk_ops ops = { on_node, on_item, on_bad };
+	const struct walk_ops ops = {on_node, on_item, on_bad};
 	struct check *c = calloc(1, sizeof *c);
 	struct sb_disk *sb = malloc(sizeof *sb);
 	struct txn *t;

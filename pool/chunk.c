@@ -220,10 +220,11 @@ int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *
 	if (le64_get(cd->id) != id || !id)
 		return err_set(e, ERR_FORMAT, "chunk %llx: record names chunk %llx",
 			       (unsigned long long)id, (unsigned long long)le64_get(cd->id));
-	if (cd->kind < CHUNK_BOOT || cd->kind > CHUNK_DATA || cd->copies < 1 || cd->copies > COPIES_MAX ||
-	    cd->members_count < 1 || cd->members_count > SB_MEMBERS_MAX ||
-	    le32_get(cd->used_blocks) > p->chunk_blocks)
-		return err_set(e, ERR_FORMAT, "chunk %llx: kind, copies, members or use out of bounds",
+	if (cd->kind < CHUNK_BOOT || cd->kind > CHUNK_DATA || cd->copies < 1 ||
+	    cd->copies > COPIES_MAX || cd->members_count < 1 ||
+	    cd->members_count > SB_MEMBERS_MAX || le32_get(cd->used_blocks) > p->chunk_blocks)
+		return err_set(e, ERR_FORMAT,
+			       "chunk %llx: kind, copies, members or use out of bounds",
 			       (unsigned long long)id);
 	for (unsigned i = 0; i < cd->members_count; i++) {
 		unsigned d = le16_get(cd->members[i].dev_id);
@@ -243,7 +244,7 @@ int chunk_load(struct pool *p, const struct chunk_disk *cd)
 
 	if (rc)
 		return rc;
-	if (c) {                      /* a boot chunk, known from the superblock: refresh the count */
+	if (c) { /* a boot chunk, known from the superblock: refresh the count */
 		uint32_t used = le32_get(cd->used_blocks);
 
 		chunk_count_free(p, c, (int64_t)c->used - used);
@@ -308,11 +309,13 @@ uint8_t chunk_meta_copies(const struct pool *p)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < p->ndevs; i++)
-		n += p->devs[i].state != DEV_NONE && !(p->devs[i].flags & (DEV_F_EVACUATE | DEV_F_SPARE));
+		n += p->devs[i].state != DEV_NONE &&
+		     !(p->devs[i].flags & (DEV_F_EVACUATE | DEV_F_SPARE));
 	return (uint8_t)(n < 3 ? n ? n : 1 : 3);
 }
 
-static bool domain_taken(const struct pool *p, const struct chunk *c, const struct dev *d, unsigned except)
+static bool domain_taken(const struct pool *p, const struct chunk *c, const struct dev *d,
+			 unsigned except)
 {
 	for (unsigned i = 0; i < c->nmembers; i++)
 		if (i != except && d->domain[0] && !strcmp(p->devs[c->m[i].dev].domain, d->domain))
@@ -410,7 +413,7 @@ struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool us
 		c->m[c->nmembers++].slot = (uint32_t)slot_take(d);
 	}
 	if (use_reserve && c->nmembers)
-		want = c->nmembers;         /* better than nowhere; completed when there is room */
+		want = c->nmembers; /* better than nowhere; completed when there is room */
 	if (!want || c->nmembers < want || space_bits_alloc(p, c) || table_add(p, c)) {
 		for (unsigned i = 0; i < c->nmembers; i++) {
 			struct dev *d = &p->devs[c->m[i].dev];
@@ -456,7 +459,7 @@ int chunk_member_add(struct pool *p, struct chunk *c, unsigned from)
 
 	if (!d || c->nmembers == MEMBERS_MAX)
 		return -1;
-	c->m[c->nmembers] = (struct member){ (uint16_t)d->id, (uint32_t)slot_take(d), 1 };
+	c->m[c->nmembers] = (struct member){(uint16_t)d->id, (uint32_t)slot_take(d), 1};
 	chunk_mark_dirty(p, c);
 	return c->nmembers++;
 }
@@ -472,7 +475,7 @@ static bool queue_slot(struct txn *t, uint16_t dev, uint32_t slot)
 		t->slots = s;
 		t->slots_cap = cap;
 	}
-	t->slots[t->slots_count++] = (struct slot_free){ dev, slot };
+	t->slots[t->slots_count++] = (struct slot_free){dev, slot};
 	return true;
 }
 
@@ -560,8 +563,9 @@ void dev_fault_locked(struct pool *p, struct dev *d, int code, const char *doing
 	chunk_usable_update(p);
 	if (!d->stale_since)
 		d->stale_since = p->durable_txn + 1;
-	event_emit_locked(p, "device-faulted", "device %u (%s): %s: %s; out of service since transaction %llu",
-			  d->id, d->path, doing, err_str(code), (unsigned long long)d->stale_since);
+	event_emit_locked(p, "device-faulted",
+			  "device %u (%s): %s: %s; out of service since transaction %llu", d->id,
+			  d->path, doing, err_str(code), (unsigned long long)d->stale_since);
 	if (!p->dirty_since_ns)
 		p->dirty_since_ns = reactor_now_ns();
 }

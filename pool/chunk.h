@@ -1,14 +1,17 @@
-/* chunk: the virtualisation layer: virtual addresses to device slots, redundancy, self-heal, placement.
+/* chunk: the virtualisation layer: virtual addresses to device slots, redundancy, self-heal,
+ * placement.
  *
- * Owns the chunk table (all records in memory), the slots of the devices, and every data-path I/O. Only this file set and
- * sb know devices (law 1).
+ * Owns the chunk table (all records in memory), the slots of the devices, and every data-path I/O.
+ * Only this file set and sb know devices (law 1).
  *
- * A member is current when neither its own nor its device's stale_since is set. Writes go to every member whose
- * device is in service (stale ones too: they only lack older blocks). Reads use current members only, shortest
- * queue first; what fails verification is read from another member and written back.
+ * A member is current when neither its own nor its device's stale_since is set. Writes go to every
+ * member whose device is in service (stale ones too: they only lack older blocks). Reads use
+ * current members only, shortest queue first; what fails verification is read from another member
+ * and written back.
  *
- * A write error takes the device out of service (DEV_FAULTED, stale since the oldest transaction that is not durable),
- * unless no other copy took the write: then the pool is suspended (ERR_FAULTED).
+ * A write error takes the device out of service (DEV_FAULTED, stale since the oldest transaction
+ * that is not durable), unless no other copy took the write: then the pool is suspended
+ * (ERR_FAULTED).
  */
 #ifndef TARN_POOL_CHUNK_H
 #define TARN_POOL_CHUNK_H
@@ -20,8 +23,9 @@ struct chunk *chunk_find(struct pool *p, uint64_t id);
 int chunk_load(struct pool *p, const struct chunk_disk *cd);
 int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *p, struct err *e);
 void chunk_to_disk(const struct chunk *c, struct chunk_disk *ret_cd);
-/* Create a chunk with slots on different devices (failure domains first, then free share). Fewer members than copies only when
- * fewer devices are in service, or (use_reserve) when there is no room for more. NULL: no slots. */
+/* Create a chunk with slots on different devices (failure domains first, then free share). Fewer
+ * members than copies only when fewer devices are in service, or (use_reserve) when there is no
+ * room for more. NULL: no slots. */
 struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve);
 void chunk_mark_dirty(struct pool *p, struct chunk *c);
 void chunk_clear_dirty(struct pool *p, struct chunk *c);
@@ -33,13 +37,15 @@ uint8_t chunk_meta_copies(const struct pool *p);
 bool chunk_add_members(struct pool *p, struct chunk *c);
 /* How many chunks of this many copies could be created, with keep_slots fewer slots. */
 uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots);
-/* Give the chunk one more member, stale from the beginning, instead of the one at `from` (whose failure domain may be used
- * again). Its index, or -1 when there is no place. / Take a member away; its slot is free when the open transaction is durable. */
+/* Give the chunk one more member, stale from the beginning, instead of the one at `from` (whose
+ * failure domain may be used again). Its index, or -1 when there is no place. / Take a member away;
+ * its slot is free when the open transaction is durable. */
 int chunk_member_add(struct pool *p, struct chunk *c, unsigned from);
 void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i);
 /* Count blocks of c that become free (or, negative, taken). */
 void chunk_count_free(struct pool *p, struct chunk *c, int64_t blocks);
-/* Devices went out of or came into service: which chunks can be written, and where writing goes on. */
+/* Devices went out of or came into service: which chunks can be written, and where writing goes on.
+ */
 void chunk_usable_update(struct pool *p);
 /* Is every member's device in service? */
 bool chunk_complete(const struct pool *p, const struct chunk *c);
@@ -59,49 +65,55 @@ struct chunk_batch {
 	struct co *co;
 	unsigned pending;
 	bool waiting;
-	int res;                 /* first error of writes */
+	int res; /* first error of writes */
 };
 void chunk_batch_init(struct chunk_batch *b, struct pool *p);
-void chunk_batch_wait(struct chunk_batch *b);   /* yields until nothing is pending */
+void chunk_batch_wait(struct chunk_batch *b); /* yields until nothing is pending */
 
-struct chunk_read_io {           /* caller's memory, valid until the batch is done */
+struct chunk_read_io { /* caller's memory, valid until the batch is done */
 	struct dev_io io;
 	struct iovec iov;
 	struct chunk_batch *batch;
 	struct dev *dev;
-	uint16_t member;         /* which was read */
+	uint16_t member; /* which was read */
 	int res;
 };
-/* Read blocks from one current member into buf (aligned). res in r->res after the wait; -ERR_DEV_GONE when no member. Not
- * verified: the caller does, and calls chunk_read_repair for what is bad. */
-void chunk_read_start(struct chunk_batch *b, struct chunk_read_io *r, struct addr a, uint32_t blocks, void *buf);
+/* Read blocks from one current member into buf (aligned). res in r->res after the wait;
+ * -ERR_DEV_GONE when no member. Not verified: the caller does, and calls chunk_read_repair for what
+ * is bad. */
+void chunk_read_start(struct chunk_batch *b, struct chunk_read_io *r, struct addr a,
+		      uint32_t blocks, void *buf);
 
 /* Returns 0 when buf is what should be at a. */
 typedef int chunk_verify_fn(void *arg, const void *buf);
-/* Read and verify, trying every member; bad copies are rewritten from a good one, counted and reported
- * with `what` (e.g. "volume home object 17 offset 4096"). Yields. 0, ERR_CSUM..., -EIO, ERR_DEV_GONE. */
-int chunk_read_verified(struct pool *p, struct addr a, uint32_t blocks, void *buf, chunk_verify_fn *verify, void *arg,
-			const char *what);
+/* Read and verify, trying every member; bad copies are rewritten from a good one, counted and
+ * reported with `what` (e.g. "volume home object 17 offset 4096"). Yields. 0, ERR_CSUM..., -EIO,
+ * ERR_DEV_GONE. */
+int chunk_read_verified(struct pool *p, struct addr a, uint32_t blocks, void *buf,
+			chunk_verify_fn *verify, void *arg, const char *what);
 /* Read one given member, for check and resync. Yields. */
 int chunk_read_member(struct pool *p, struct addr a, uint32_t blocks, void *buf, unsigned member);
 /* Write to one given member (resync, repair). Yields. */
-int chunk_write_member(struct pool *p, struct addr a, uint32_t blocks, const void *buf, unsigned member);
+int chunk_write_member(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
+		       unsigned member);
 
-struct chunk_write_io {          /* caller's memory, valid until done */
+struct chunk_write_io { /* caller's memory, valid until done */
 	struct dev_io io[MEMBERS_MAX];
 	struct dev *dev[MEMBERS_MAX];
 	struct pool *p;
 	unsigned nio, pending, ok;
-	int res;                 /* 0 when at least one copy was written */
+	int res; /* 0 when at least one copy was written */
 	void (*done)(struct chunk_write_io *w);
 	void *arg;
 };
-/* Write blocks to all members; iov unchanged and valid until done(). flags: DEV_IO_FUA. done is called on this thread. */
-void chunk_write_start(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks, struct iovec *iov,
-		       unsigned iovcnt, unsigned flags);
+/* Write blocks to all members; iov unchanged and valid until done(). flags: DEV_IO_FUA. done is
+ * called on this thread. */
+void chunk_write_start(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks,
+		       struct iovec *iov, unsigned iovcnt, unsigned flags);
 /* The same, yields until done. */
 int chunk_write(struct pool *p, struct addr a, uint32_t blocks, const void *buf, unsigned flags);
-/* Flush every device in service. A failure faults the device. 0 when what is on the remaining devices is complete. */
+/* Flush every device in service. A failure faults the device. 0 when what is on the remaining
+ * devices is complete. */
 int chunk_flush_all(struct pool *p);
 
 /* ---- device state; under the lock ---- */

@@ -1,7 +1,8 @@
 /* chunk_io: reads and writes of virtual addresses.
  *
- * Happy path of a read: pick a current member by shortest queue -> one device I/O -> caller verifies.
- * Happy path of a write: one device I/O per member in service -> done when all have answered.
+ * Happy path of a read: pick a current member by shortest queue -> one device I/O -> caller
+ * verifies. Happy path of a write: one device I/O per member in service -> done when all have
+ * answered.
  */
 #include <string.h>
 #include "pool/chunk.h"
@@ -18,7 +19,7 @@ void chunk_batch_wait(struct chunk_batch *b)
 {
 	while (b->pending) {
 		b->waiting = true;
-		co_yield();
+		co_yield ();
 	}
 }
 
@@ -72,7 +73,8 @@ static int pick_member(const struct pool *p, const struct chunk *c, struct addr 
 	return best;
 }
 
-static void io_prepare(struct dev_io *io, enum dev_op op, uint64_t off, struct iovec *iov, unsigned n, uint64_t len)
+static void io_prepare(struct dev_io *io, enum dev_op op, uint64_t off, struct iovec *iov,
+		       unsigned n, uint64_t len)
 {
 	memset(io, 0, sizeof *io);
 	io->op = op;
@@ -82,8 +84,8 @@ static void io_prepare(struct dev_io *io, enum dev_op op, uint64_t off, struct i
 	io->len_bytes = len;
 }
 
-static void read_start_member(struct chunk_batch *b, struct chunk_read_io *r, struct addr a, uint32_t blocks,
-			      void *buf, int member)
+static void read_start_member(struct chunk_batch *b, struct chunk_read_io *r, struct addr a,
+			      uint32_t blocks, void *buf, int member)
 {
 	struct pool *p = b->p;
 	struct dev_backend *be = NULL;
@@ -102,7 +104,7 @@ static void read_start_member(struct chunk_batch *b, struct chunk_read_io *r, st
 			r->dev->inflight++;
 			r->dev->reads_inflight++;
 			be = r->dev->backend;
-			r->iov = (struct iovec){ buf, (size_t)blocks * BLOCK_SIZE };
+			r->iov = (struct iovec){buf, (size_t)blocks * BLOCK_SIZE};
 			io_prepare(&r->io, DEV_READ, member_offset(p, &c->m[i], a), &r->iov, 1,
 				   (uint64_t)blocks * BLOCK_SIZE);
 			r->io.done = read_done;
@@ -118,7 +120,8 @@ static void read_start_member(struct chunk_batch *b, struct chunk_read_io *r, st
 	be->ops->submit(be, &r->io);
 }
 
-void chunk_read_start(struct chunk_batch *b, struct chunk_read_io *r, struct addr a, uint32_t blocks, void *buf)
+void chunk_read_start(struct chunk_batch *b, struct chunk_read_io *r, struct addr a,
+		      uint32_t blocks, void *buf)
 {
 	read_start_member(b, r, a, blocks, buf, -1);
 }
@@ -161,9 +164,9 @@ static void write_done(struct dev_io *io)
 		w->done(w);
 }
 
-static unsigned write_prepare(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks,
-			      struct iovec *iov, unsigned iovcnt, unsigned flags, int only,
-			      struct dev_backend **be)
+static unsigned write_prepare(struct pool *p, struct chunk_write_io *w, struct addr a,
+			      uint32_t blocks, struct iovec *iov, unsigned iovcnt, unsigned flags,
+			      int only, struct dev_backend **be)
 {
 	struct chunk *c = chunk_find(p, addr_chunk(a));
 	unsigned n = 0;
@@ -189,8 +192,8 @@ static unsigned write_prepare(struct pool *p, struct chunk_write_io *w, struct a
 	return n;
 }
 
-static void write_start(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks, struct iovec *iov,
-			unsigned iovcnt, unsigned flags, int only)
+static void write_start(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks,
+			struct iovec *iov, unsigned iovcnt, unsigned flags, int only)
 {
 	struct dev_backend *be[MEMBERS_MAX];
 	unsigned n;
@@ -209,13 +212,16 @@ static void write_start(struct pool *p, struct chunk_write_io *w, struct addr a,
 		be[i]->ops->submit(be[i], &w->io[i]);
 }
 
-void chunk_write_start(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks, struct iovec *iov,
-		       unsigned iovcnt, unsigned flags)
+void chunk_write_start(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks,
+		       struct iovec *iov, unsigned iovcnt, unsigned flags)
 {
 	write_start(p, w, a, blocks, iov, iovcnt, flags, -1);
 }
 
-struct write_wait { struct co *co; bool done, waiting; };
+struct write_wait {
+	struct co *co;
+	bool done, waiting;
+};
 
 static void write_wait_done(struct chunk_write_io *w)
 {
@@ -226,16 +232,17 @@ static void write_wait_done(struct chunk_write_io *w)
 		co_wake(ww->co);
 }
 
-static int write_and_wait(struct pool *p, struct addr a, uint32_t blocks, const void *buf, unsigned flags, int only)
+static int write_and_wait(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
+			  unsigned flags, int only)
 {
-	struct write_wait ww = { .co = co_self() };
-	struct chunk_write_io w = { .done = write_wait_done, .arg = &ww };
-	struct iovec iov = { (void *)buf, (size_t)blocks * BLOCK_SIZE };
+	struct write_wait ww = {.co = co_self()};
+	struct chunk_write_io w = {.done = write_wait_done, .arg = &ww};
+	struct iovec iov = {(void *)buf, (size_t)blocks * BLOCK_SIZE};
 
 	write_start(p, &w, a, blocks, &iov, 1, flags, only);
 	if (!ww.done) {
 		ww.waiting = true;
-		co_yield();
+		co_yield ();
 	}
 	return w.res;
 }
@@ -245,15 +252,16 @@ int chunk_write(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
 	return write_and_wait(p, a, blocks, buf, flags, -1);
 }
 
-int chunk_write_member(struct pool *p, struct addr a, uint32_t blocks, const void *buf, unsigned member)
+int chunk_write_member(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
+		       unsigned member)
 {
 	return write_and_wait(p, a, blocks, buf, 0, (int)member);
 }
 
 /* ---- verified reads with repair ---- */
 
-static void repair_members(struct pool *p, struct addr a, uint32_t blocks, const void *buf, unsigned bad,
-			   const char *what, const int *why)
+static void repair_members(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
+			   unsigned bad, const char *what, const int *why)
 {
 	for (unsigned i = 0; i < MEMBERS_MAX; i++) {
 		struct dev *d;
@@ -269,21 +277,21 @@ static void repair_members(struct pool *p, struct addr a, uint32_t blocks, const
 		if (d) {
 			d->checksum_errors += why[i] < ERR_BASE + 20 && why[i] > ERR_BASE;
 			d->repaired += !rc;
-			event_emit_locked(p, rc ? "read-error" : "repaired",
-					  "%s: %s on device %u (%s) at byte %llu; %s", what, err_str(why[i]),
-					  d->id, d->path,
-					  (unsigned long long)member_offset(p, &c->m[i], a),
-					  rc ? "read from another copy" : "repaired from another copy");
+			event_emit_locked(
+				p, rc ? "read-error" : "repaired",
+				"%s: %s on device %u (%s) at byte %llu; %s", what, err_str(why[i]),
+				d->id, d->path, (unsigned long long)member_offset(p, &c->m[i], a),
+				rc ? "read from another copy" : "repaired from another copy");
 		}
 		lock_drop(&p->lock);
 	}
 }
 
-int chunk_read_verified(struct pool *p, struct addr a, uint32_t blocks, void *buf, chunk_verify_fn *verify,
-			void *arg, const char *what)
+int chunk_read_verified(struct pool *p, struct addr a, uint32_t blocks, void *buf,
+			chunk_verify_fn *verify, void *arg, const char *what)
 {
 	unsigned bad = 0, tried = 0;
-	int why[MEMBERS_MAX] = { 0 }, rc = ERR_DEV_GONE;
+	int why[MEMBERS_MAX] = {0}, rc = ERR_DEV_GONE;
 
 	for (;;) {
 		struct chunk *c;
@@ -296,7 +304,8 @@ int chunk_read_verified(struct pool *p, struct addr a, uint32_t blocks, void *bu
 			if (m >= 0 && tried & 1u << m)
 				m = -1;
 			for (unsigned i = 0; m < 0 && i < c->nmembers; i++)
-				if (!(tried & 1u << i) && p->devs[c->m[i].dev].state == DEV_ONLINE &&
+				if (!(tried & 1u << i) &&
+				    p->devs[c->m[i].dev].state == DEV_ONLINE &&
 				    !chunk_member_since(p, &c->m[i]))
 					m = (int)i;
 			/* Last resort: a member that is not current may still hold this block; the
@@ -370,7 +379,7 @@ int chunk_flush_all(struct pool *p)
 			continue;
 		f[n].dev = d;
 		f[n].batch = &b;
-		f[n].io = (struct dev_io){ .op = DEV_FLUSH, .done = flush_done, .arg = &f[n] };
+		f[n].io = (struct dev_io){.op = DEV_FLUSH, .done = flush_done, .arg = &f[n]};
 		d->inflight++;
 		be[n++] = d->backend;
 	}

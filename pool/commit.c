@@ -12,7 +12,7 @@
 struct commit {
 	struct pool *p;
 	struct txn *txn;
-	struct node *nodes;       /* sealed, to be written */
+	struct node *nodes; /* sealed, to be written */
 	size_t node_count;
 	/* step arguments */
 	struct vol *v;
@@ -37,7 +37,7 @@ static int step_volume(struct pool *p, void *arg)
 	struct commit *cm = arg;
 	struct vol *v = cm->v;
 	uint8_t rec[VOL_RECORD_BYTES];
-	struct key k = { v->id, 1, 0 };
+	struct key k = {v->id, 1, 0};
 	int rc = btree_prepare(&p->root, k);
 
 	if (rc)
@@ -70,38 +70,39 @@ static int step_chunk_map(struct pool *p, void *arg)
 	struct chunk_disk cd;
 
 	chunk_to_disk(cm->c, &cd);
-	return btree_put(&p->map, (struct key){ cm->c->id, 1, 0 }, &cd, sizeof cd);
+	return btree_put(&p->map, (struct key){cm->c->id, 1, 0}, &cd, sizeof cd);
 }
 
 static int step_chunk_space(struct pool *p, void *arg)
 {
 	struct commit *cm = arg;
-	uint8_t bits[(1u << ADDR_BLOCK_BITS) / 8 / 32];   /* bounded by NODE_VALUE_MAX: see pool_create */
+	uint8_t bits[(1u << ADDR_BLOCK_BITS) / 8 /
+		     32]; /* bounded by NODE_VALUE_MAX: see pool_create */
 	size_t words = p->chunk_blocks / 64;
 
 	if (!cm->c->bits)
-		return 0;        /* only the record changed */
+		return 0; /* only the record changed */
 	assert(words * 8 <= sizeof bits);
 	for (size_t w = 0; w < words; w++) {
 		le64 x = le64_of(cm->c->bits[w]);
 
 		memcpy(bits + w * 8, &x, 8);
 	}
-	return btree_put(&p->space, (struct key){ cm->c->id, 1, 0 }, bits, (uint16_t)(words * 8));
+	return btree_put(&p->space, (struct key){cm->c->id, 1, 0}, bits, (uint16_t)(words * 8));
 }
 
 static int step_prepare_chunk(struct pool *p, void *arg)
 {
 	struct commit *cm = arg;
 
-	return btree_prepare(&p->map, (struct key){ cm->c->id, 1, 0 });
+	return btree_prepare(&p->map, (struct key){cm->c->id, 1, 0});
 }
 
 static int step_prepare_space(struct pool *p, void *arg)
 {
 	struct commit *cm = arg;
 
-	return btree_prepare(&p->space, (struct key){ cm->c->id, 1, 0 });
+	return btree_prepare(&p->space, (struct key){cm->c->id, 1, 0});
 }
 
 static int step_frees(struct pool *p, void *arg)
@@ -159,7 +160,8 @@ static int write_chunk_items(struct commit *cm)
 	return rc;
 }
 
-/* Converges: a node moves at most once per transaction, so the second visit of a chunk changes only values. */
+/* Converges: a node moves at most once per transaction, so the second visit of a chunk changes only
+ * values. */
 static int freeze_space(struct commit *cm)
 {
 	for (;;) {
@@ -180,7 +182,8 @@ static int freeze_space(struct commit *cm)
 static struct chunk *find_empty(struct pool *p)
 {
 	for (unsigned k = 1; k <= COPIES_MAX; k++)
-		for (unsigned kind = CHUNK_META; kind <= CHUNK_DATA; kind += CHUNK_DATA - CHUNK_META)
+		for (unsigned kind = CHUNK_META; kind <= CHUNK_DATA;
+		     kind += CHUNK_DATA - CHUNK_META)
 			for (struct chunk *c = p->lists[kind][k].head; c; c = c->list_next)
 				if (!c->used && !c->busy_count && !c->is_write_point && !c->moving)
 					return c;
@@ -190,7 +193,7 @@ static struct chunk *find_empty(struct pool *p)
 static int step_del_map(struct pool *p, void *arg)
 {
 	struct commit *cm = arg;
-	int rc = btree_del(&p->map, (struct key){ cm->c->id, 1, 0 });
+	int rc = btree_del(&p->map, (struct key){cm->c->id, 1, 0});
 
 	return rc == -ENOENT ? 0 : rc;
 }
@@ -198,7 +201,7 @@ static int step_del_map(struct pool *p, void *arg)
 static int step_del_space(struct pool *p, void *arg)
 {
 	struct commit *cm = arg;
-	int rc = btree_del(&p->space, (struct key){ cm->c->id, 1, 0 });
+	int rc = btree_del(&p->space, (struct key){cm->c->id, 1, 0});
 
 	return rc == -ENOENT ? 0 : rc;
 }
@@ -340,13 +343,13 @@ static void writer_wait(struct node_writer *nw, unsigned most)
 {
 	while (nw->pending > most) {
 		nw->waiting = true;
-		co_yield();
+		co_yield ();
 	}
 }
 
 static int write_sorted(struct pool *p, struct node **sorted, size_t count)
 {
-	struct node_writer nw = { .p = p, .co = co_self() };
+	struct node_writer nw = {.p = p, .co = co_self()};
 
 	for (size_t i = 0; i < count && !nw.res;) {
 		struct node_write *n = malloc(sizeof *n);
@@ -360,8 +363,9 @@ static int write_sorted(struct pool *p, struct node **sorted, size_t count)
 		n->nw = &nw;
 		n->w.done = node_write_done;
 		n->w.arg = n;
-		while (i < count && k < 16 && addr_eq(sorted[i]->addr, addr_add(first, k * NODE_BLOCKS)))
-			n->iov[k++] = (struct iovec){ sorted[i++]->buf, NODE_SIZE };
+		while (i < count && k < 16 &&
+		       addr_eq(sorted[i]->addr, addr_add(first, k * NODE_BLOCKS)))
+			n->iov[k++] = (struct iovec){sorted[i++]->buf, NODE_SIZE};
 		nw.pending++;
 		chunk_write_start(p, &n->w, first, k * NODE_BLOCKS, n->iov, k, 0);
 		writer_wait(&nw, NODE_WRITES_MAX);
@@ -469,7 +473,7 @@ static bool dirty_left(struct pool *p, unsigned more_than)
 
 static int commit_once(struct pool *p, bool clean)
 {
-	struct commit cm = { .p = p };
+	struct commit cm = {.p = p};
 	int rc = 0;
 
 	for (unsigned pass = 0; !rc && pass < 3 && dirty_left(p, 128); pass++)
@@ -482,7 +486,7 @@ static int commit_once(struct pool *p, bool clean)
 	lock_drop(&p->lock);
 	if (!rc)
 		rc = freeze(&cm, clean);
-	if (rc) {                     /* trees may be sealed half-way: nobody may change them any more */
+	if (rc) { /* trees may be sealed half-way: nobody may change them any more */
 		lock_take(&p->lock);
 		pool_fault_locked(p, rc, "commit");
 		lock_drop(&p->lock);
@@ -494,7 +498,8 @@ static int commit_once(struct pool *p, bool clean)
 	if (!rc)
 		rc = write_nodes(&cm);
 	if (!rc && cm.txn->data_failed) {
-		/* Some of its data found no device and is dirty again: only the next one is a state to come back to. */
+		/* Some of its data found no device and is dirty again: only the next one is a state
+		 * to come back to. */
 		lock_take(&p->lock);
 		nodes_written_locked(&cm);
 		lock_drop(&p->lock);

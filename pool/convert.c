@@ -1,7 +1,9 @@
-/* convert: a volume's data follows its policy: what lies in chunks of another number of copies is written anew, in background.
+/* convert: a volume's data follows its policy: what lies in chunks of another number of copies is
+ * written anew, in background.
  *
- * Per extent: read it -> if it is still the same, its blocks become dirty (without being unlogged: their content is durable already) ->
- * the flusher places them under the new policy. Resumed after a restart: the volume's record says that it is converting.
+ * Per extent: read it -> if it is still the same, its blocks become dirty (without being unlogged:
+ * their content is durable already) -> the flusher places them under the new policy. Resumed after
+ * a restart: the volume's record says that it is converting.
  */
 #include <string.h>
 #include "pool/chunk.h"
@@ -15,8 +17,8 @@
 
 struct conv {
 	struct vol *v;
-	uint64_t object, lblk;    /* where to go on */
-	struct extent x;          /* found */
+	uint64_t object, lblk; /* where to go on */
+	struct extent x;       /* found */
 	bool end;
 	uint8_t *data;
 	uint32_t bufs[EXTENT_BLOCKS_MAX];
@@ -35,7 +37,7 @@ static unsigned current_copies(const struct pool *p, const struct chunk *c)
 /* Next extent at or after (object, lblk): 0, -ENOENT, ERR_NEED_NODE. */
 static int next_extent(struct vol *v, uint64_t *object, uint64_t lblk, struct extent *x)
 {
-	struct key k = { *object, VOL_KEY_EXTENT, lblk };
+	struct key k = {*object, VOL_KEY_EXTENT, lblk};
 
 	for (;;) {
 		struct btree_item it;
@@ -47,8 +49,8 @@ static int next_extent(struct vol *v, uint64_t *object, uint64_t lblk, struct ex
 			*object = it.key.object;
 			return extent_decode(&it, x);
 		}
-		k = it.key.type < VOL_KEY_EXTENT ? (struct key){ it.key.object, VOL_KEY_EXTENT, 0 }
-						 : (struct key){ it.key.object + 1, 0, 0 };
+		k = it.key.type < VOL_KEY_EXTENT ? (struct key){it.key.object, VOL_KEY_EXTENT, 0}
+						 : (struct key){it.key.object + 1, 0, 0};
 	}
 }
 
@@ -95,7 +97,8 @@ static int step_dirty(struct vol *v, void *arg)
 		return rc;
 	for (unsigned i = 0; i < cv->x.blocks; i++) {
 		if (delta_find(v, cv->object, cv->x.lblk + i) != DBUF_NONE) {
-			space_unadmit(v->p, v->copies, 1);   /* newer data, placed by the new policy anyway */
+			space_unadmit(v->p, v->copies,
+				      1); /* newer data, placed by the new policy anyway */
 			continue;
 		}
 		dbuf_ref(v->p, cv->bufs[i]);
@@ -146,7 +149,7 @@ static bool stopped(struct pool *p, struct vol *v)
 /* One pass. 0 with *ret_done; an error: try again later. */
 static int convert_pass(struct vol *v, uint64_t *ret_rewritten)
 {
-	struct conv cv = { .v = v };
+	struct conv cv = {.v = v};
 	int rc = 0;
 
 	*ret_rewritten = 0;
@@ -167,7 +170,7 @@ static int convert_pass(struct vol *v, uint64_t *ret_rewritten)
 			continue;
 		}
 		if (rc == ERR_CSUM || rc == -EIO || rc == ERR_DEV_GONE)
-			rc = 0;              /* unreadable: reported, stays where it is */
+			rc = 0; /* unreadable: reported, stays where it is */
 		else
 			(*ret_rewritten)++;
 		start = reactor_now_ns() - start;
@@ -194,7 +197,8 @@ static void convert_volume(struct vol *v)
 		v->converting = false;
 		v->rec_dirty = true;
 		txn_mark_dirty_locked(p);
-		event_emit_locked(p, "converted", "volume %s: all data has %u copies", v->name, v->copies);
+		event_emit_locked(p, "converted", "volume %s: all data has %u copies", v->name,
+				  v->copies);
 	}
 	lock_drop(&p->lock);
 	if (rc)
@@ -231,7 +235,8 @@ void convert_main(void *arg)
 
 /* ---- setting the policy ---- */
 
-/* What is promised to dirty data and reservations moves to the new policy. Flush jobs at work keep their own. */
+/* What is promised to dirty data and reservations moves to the new policy. Flush jobs at work keep
+ * their own. */
 static int move_promises(struct vol *v, uint8_t copies)
 {
 	uint64_t blocks = v->active_blocks + v->reserved_blocks;
@@ -248,7 +253,8 @@ int vol_set_copies(struct pool *p, const char *name, uint8_t copies, struct err 
 	int rc;
 
 	if (copies < 1 || copies > COPIES_MAX || copies > vol_usable_devs(p))
-		return err_set(e, -EINVAL, "copies=%u needs as many devices (1 to %u); the pool has %u", copies,
+		return err_set(e, -EINVAL,
+			       "copies=%u needs as many devices (1 to %u); the pool has %u", copies,
 			       COPIES_MAX, vol_usable_devs(p));
 	rc = vol_open(p, name, &v, e);
 	if (rc)
@@ -276,7 +282,11 @@ int vol_set_copies(struct pool *p, const char *name, uint8_t copies, struct err 
 
 /* ---- how far ---- */
 
-struct tally { uint64_t object, lblk; bool end; struct vol_compliance *r; };
+struct tally {
+	uint64_t object, lblk;
+	bool end;
+	struct vol_compliance *r;
+};
 
 static int step_tally(struct vol *v, void *arg)
 {
@@ -311,7 +321,7 @@ static int step_tally(struct vol *v, void *arg)
 
 int vol_compliance_get(struct vol *v, struct vol_compliance *ret_r)
 {
-	struct tally t = { .r = ret_r };
+	struct tally t = {.r = ret_r};
 	int rc;
 
 	memset(ret_r, 0, sizeof *ret_r);

@@ -34,7 +34,7 @@ void arena_fini(struct pool *p)
 	if (p->arena.mem)
 		munmap(p->arena.mem, (size_t)p->arena.count * BLOCK_SIZE);
 	free(p->arena.bufs);
-	p->arena = (struct arena){ 0 };
+	p->arena = (struct arena){0};
 }
 
 bool dbuf_get(struct pool *p, uint32_t *ret_bufs, unsigned n)
@@ -73,8 +73,8 @@ void dbuf_unref(struct pool *p, uint32_t b)
 		waitq_wake_all(&a->waiters);
 }
 
-/* Delay grows with the cube of how far the arena is filled beyond one half: none at half, 0.1 ms at three
- * quarters, 2 ms near the end: the flusher's pace is felt before the wall is met. */
+/* Delay grows with the cube of how far the arena is filled beyond one half: none at half, 0.1 ms at
+ * three quarters, 2 ms near the end: the flusher's pace is felt before the wall is met. */
 static uint64_t delay_ns(const struct arena *a)
 {
 	uint64_t half = a->count / 2, over, x;
@@ -113,14 +113,14 @@ int delta_throttle(struct pool *p, unsigned n)
 
 struct dseg *delta_seg(struct dtree *t, uint64_t object, uint64_t win)
 {
-	struct dseg k = { .object = object, .win = win };
+	struct dseg k = {.object = object, .win = win};
 
 	return RB_FIND(dtree, t, &k);
 }
 
 struct dseg *delta_seg_ge(struct dtree *t, uint64_t object, uint64_t win)
 {
-	struct dseg k = { .object = object, .win = win };
+	struct dseg k = {.object = object, .win = win};
 
 	return RB_NFIND(dtree, t, &k);
 }
@@ -245,7 +245,7 @@ static void drop_in_seg(struct vol *v, struct dseg *s, bool active, uint64_t lbl
 			continue;
 		s->present &= ~(1u << i);
 		dbuf_unref(v->p, s->buf[i]);
-		if (!active) {          /* the flush job holds the admission */
+		if (!active) { /* the flush job holds the admission */
 			v->flushing_blocks--;
 			continue;
 		}
@@ -258,7 +258,8 @@ static void drop_in_seg(struct vol *v, struct dseg *s, bool active, uint64_t lbl
 	}
 }
 
-static void drop_in_tree(struct vol *v, struct dtree *t, bool active, uint64_t object, uint64_t lblk, uint64_t end)
+static void drop_in_tree(struct vol *v, struct dtree *t, bool active, uint64_t object,
+			 uint64_t lblk, uint64_t end)
 {
 	struct dseg *s = delta_seg_ge(t, object, lblk / SEG_BLOCKS), *next;
 
@@ -326,11 +327,11 @@ void delta_free_all(struct vol *v)
 {
 	struct dseg *s, *next;
 
-	RB_FOREACH_SAFE(s, dtree, &v->active, next) {
+	RB_FOREACH_SAFE (s, dtree, &v->active, next) {
 		RB_REMOVE(dtree, &v->active, s);
 		free(s);
 	}
-	RB_FOREACH_SAFE(s, dtree, &v->flushing, next) {
+	RB_FOREACH_SAFE (s, dtree, &v->flushing, next) {
 		RB_REMOVE(dtree, &v->flushing, s);
 		for (struct dseg *older; s; s = older) {
 			older = s->older;

@@ -10,7 +10,7 @@ static int submit_and_yield(struct dev_backend *b, struct dev_io *io)
 	io->done = wake_submitter;
 	io->arg = co_self();
 	b->ops->submit(b, io);
-	co_yield(); /* done() may already have been called: the wake is kept */
+	co_yield (); /* done() may already have been called: the wake is kept */
 	return io->res;
 }
 

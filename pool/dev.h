@@ -20,19 +20,19 @@
 #define DEV_BLOCK 4096u
 
 enum dev_op { DEV_READ, DEV_WRITE, DEV_FLUSH, DEV_DISCARD };
-enum { DEV_IO_FUA = 1 };   /* write is durable at completion */
+enum { DEV_IO_FUA = 1 }; /* write is durable at completion */
 
 struct dev_io {
 	enum dev_op op;
 	unsigned flags;
 	uint64_t off_bytes;
-	uint64_t len_bytes;      /* sum of iov for reads and writes */
-	struct iovec *iov;       /* unchanged and valid until done */
+	uint64_t len_bytes; /* sum of iov for reads and writes */
+	struct iovec *iov;  /* unchanged and valid until done */
 	unsigned iovcnt;
 	int res;
 	void (*done)(struct dev_io *io);
-	void *arg;               /* submitter's */
-	struct reactor_io rio;   /* backend's */
+	void *arg;	       /* submitter's */
+	struct reactor_io rio; /* backend's */
 };
 
 struct dev_backend;
@@ -43,9 +43,9 @@ struct dev_backend_ops {
 struct dev_backend {
 	const struct dev_backend_ops *ops;
 	uint64_t size_bytes;
-	bool is_block;           /* block device */
+	bool is_block; /* block device */
 	bool rotational;
-	bool direct;             /* O_DIRECT in use */
+	bool direct; /* O_DIRECT in use */
 	char path[4096];
 };
 
@@ -69,10 +69,15 @@ int dev_file_make_sparse(const char *path, uint64_t size_bytes, struct err *e);
 
 /* Coroutine helpers: submit and yield until done. Return 0 or negative errno. */
 int dev_read(struct dev_backend *b, uint64_t off_bytes, void *buf, uint64_t len_bytes);
-int dev_write(struct dev_backend *b, uint64_t off_bytes, const void *buf, uint64_t len_bytes, unsigned flags);
+int dev_write(struct dev_backend *b, uint64_t off_bytes, const void *buf, uint64_t len_bytes,
+	      unsigned flags);
 int dev_flush(struct dev_backend *b);
 /* The range's contents are undefined afterwards; success also where discard is not supported. */
 int dev_discard(struct dev_backend *b, uint64_t off_bytes, uint64_t len_bytes);
-static inline void dev_close(struct dev_backend *b) { if (b) b->ops->close(b); }
+static inline void dev_close(struct dev_backend *b)
+{
+	if (b)
+		b->ops->close(b);
+}
 
 #endif

@@ -193,7 +193,8 @@ static bool read_flag_file(const char *path)
 static bool is_rotational(dev_t dev)
 {
 	char disk[96], parent[96];
-	snprintf(disk, sizeof(disk), "/sys/dev/block/%u:%u/queue/rotational", major(dev), minor(dev));
+	snprintf(disk, sizeof(disk), "/sys/dev/block/%u:%u/queue/rotational", major(dev),
+		 minor(dev));
 	snprintf(parent, sizeof(parent), "/sys/dev/block/%u:%u/../queue/rotational", major(dev),
 		 minor(dev));
 	return read_flag_file(disk) || read_flag_file(parent);

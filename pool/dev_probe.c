@@ -42,7 +42,7 @@ static int probe_signatures(int fd, char *ret_what, unsigned size)
 	ret = -EIO;
 	if (blkid_probe_set_device(pr, fd, 0, 0) || blkid_probe_enable_superblocks(pr, 1) ||
 	    blkid_probe_set_superblocks_flags(pr, BLKID_SUBLKS_TYPE | BLKID_SUBLKS_USAGE |
-						  BLKID_SUBLKS_LABEL) ||
+							  BLKID_SUBLKS_LABEL) ||
 	    blkid_probe_enable_partitions(pr, 1))
 		goto out;
 	switch (blkid_do_safeprobe(pr)) {

@@ -13,7 +13,7 @@
 
 static void chunk_to_text(FILE *f, const struct btree_item *it)
 {
-	static const char *const kinds[] = { "?", "boot", "meta", "log", "data" };
+	static const char *const kinds[] = {"?", "boot", "meta", "log", "data"};
 	const struct chunk_disk *cd = it->value;
 
 	if (it->len != sizeof *cd) {
@@ -24,9 +24,11 @@ static void chunk_to_text(FILE *f, const struct btree_item *it)
 		kinds[cd->kind <= CHUNK_DATA ? cd->kind : 0], cd->copies, le32_get(cd->used_blocks),
 		le64_get(cd->created_txn));
 	for (unsigned i = 0; i < cd->members_count && i < SB_MEMBERS_MAX; i++) {
-		fprintf(f, " dev %u slot %u", le16_get(cd->members[i].dev_id), le32_get(cd->members[i].slot));
+		fprintf(f, " dev %u slot %u", le16_get(cd->members[i].dev_id),
+			le32_get(cd->members[i].slot));
 		if (le64_get(cd->members[i].stale_since))
-			fprintf(f, " (stale since %" PRIu64 ")", le64_get(cd->members[i].stale_since));
+			fprintf(f, " (stale since %" PRIu64 ")",
+				le64_get(cd->members[i].stale_since));
 	}
 }
 
@@ -38,7 +40,8 @@ static void item_to_text(FILE *f, uint64_t tree_id, uint8_t level, const struct 
 		struct node_ptr ptr;
 
 		node_ptr_from_disk(it->value, &ptr);
-		fprintf(f, "child %" PRIx64 " birth %" PRIu64 " crc %08x", ptr.addr.v, ptr.birth, ptr.crc);
+		fprintf(f, "child %" PRIx64 " birth %" PRIu64 " crc %08x", ptr.addr.v, ptr.birth,
+			ptr.crc);
 	} else if (tree_id == TREE_MAP) {
 		chunk_to_text(f, it);
 	} else if (tree_id == TREE_ROOT && it->key.object < TREE_VOLUME_FIRST) {
@@ -50,14 +53,15 @@ static void item_to_text(FILE *f, uint64_t tree_id, uint8_t level, const struct 
 
 		for (unsigned i = 0; i < it->len; i++)
 			set += (unsigned)__builtin_popcount(b[i]);
-		fprintf(f, "bitmap of chunk %" PRIx64 ": %u of %u blocks used", it->key.object, set, it->len * 8u);
+		fprintf(f, "bitmap of chunk %" PRIx64 ": %u of %u blocks used", it->key.object, set,
+			it->len * 8u);
 	} else if (it->key.type == VOL_KEY_EXTENT) {
 		extent_to_text(f, it);
 	} else if (pool_dump_item_text) {
 		pool_dump_item_text(f, tree_id, level, it);
 	} else {
-		fprintf(f, "item object %" PRIu64 " type %u offset %" PRIu64 ", %u bytes", it->key.object,
-			it->key.type, it->key.offset, it->len);
+		fprintf(f, "item object %" PRIu64 " type %u offset %" PRIu64 ", %u bytes",
+			it->key.object, it->key.type, it->key.offset, it->len);
 	}
 }
 
@@ -65,8 +69,8 @@ void (*pool_dump_item_text)(FILE *f, uint64_t tree_id, uint8_t level, const stru
 
 static int dump_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level)
 {
-	fprintf(arg, "node %" PRIx64 " tree %" PRIu64 " level %u birth %" PRIu64 " crc %08x\n", ptr->addr.v, tree_id,
-		level, ptr->birth, ptr->crc);
+	fprintf(arg, "node %" PRIx64 " tree %" PRIu64 " level %u birth %" PRIu64 " crc %08x\n",
+		ptr->addr.v, tree_id, level, ptr->birth, ptr->crc);
 	return 0;
 }
 
@@ -80,14 +84,16 @@ static int dump_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 
 static int dump_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc)
 {
-	fprintf(arg, "node %" PRIx64 " tree %" PRIu64 " level %u: %s\n", ptr->addr.v, tree_id, level, err_str(rc));
+	fprintf(arg, "node %" PRIx64 " tree %" PRIu64 " level %u: %s\n", ptr->addr.v, tree_id,
+		level, err_str(rc));
 	return 0;
 }
 
-static int find_tree(struct pool *p, const char *name, uint64_t *ret_id, struct node_ptr *ret_root, uint8_t *ret_level)
+static int find_tree(struct pool *p, const char *name, uint64_t *ret_id, struct node_ptr *ret_root,
+		     uint8_t *ret_level)
 {
-	static const char *const fixed[] = { "map", "space", "root" };
-	const struct sb_root_disk *r[3] = { &p->sb->map, &p->sb->space, &p->sb->root };
+	static const char *const fixed[] = {"map", "space", "root"};
+	const struct sb_root_disk *r[3] = {&p->sb->map, &p->sb->space, &p->sb->root};
 
 	for (unsigned i = 0; i < 3; i++)
 		if (!strcmp(name, fixed[i])) {
@@ -108,14 +114,14 @@ static int find_tree(struct pool *p, const char *name, uint64_t *ret_id, struct 
 
 static int dump_tree(struct pool *p, const char *name, FILE *f, struct err *e)
 {
-	const struct walk_ops ops = { dump_node, dump_item, dump_bad };
+	const struct walk_ops ops = {dump_node, dump_item, dump_bad};
 	struct node_ptr root;
 	uint64_t id;
 	uint8_t level;
 	struct txn *t;
 	int rc;
 
-	if (!p->read_only) {          /* what is on disk is what is printed */
+	if (!p->read_only) { /* what is on disk is what is printed */
 		rc = txn_commit_wait(p);
 		if (rc)
 			return err_set(e, rc, "dump: commit: %s", err_str(rc));
@@ -134,7 +140,7 @@ static int dump_tree(struct pool *p, const char *name, FILE *f, struct err *e)
 
 static int dump_one_node(struct pool *p, const char *arg, FILE *f, struct err *e)
 {
-	struct addr a = { strtoull(arg, NULL, 16) };
+	struct addr a = {strtoull(arg, NULL, 16)};
 	uint8_t *buf = node_buf_alloc();
 	bool good = false;
 	int rc = -EIO;
@@ -142,8 +148,8 @@ static int dump_one_node(struct pool *p, const char *arg, FILE *f, struct err *e
 	if (!buf)
 		return err_set(e, -ENOMEM, "out of memory");
 	for (unsigned m = 0; m < MEMBERS_MAX && !good; m++) {
-		struct err one = { 0 };
-		struct node_ptr ptr = { a, 0, 0 };
+		struct err one = {0};
+		struct node_ptr ptr = {a, 0, 0};
 		int r = chunk_read_member(p, a, NODE_BLOCKS, buf, m);
 
 		if (r)
@@ -166,7 +172,7 @@ static int dump_sb(struct pool *p, FILE *f, struct err *e)
 	if (!sb)
 		return err_set(e, -ENOMEM, "out of memory");
 	for (unsigned i = 0; i < p->ndevs; i++) {
-		struct err one = { 0 };
+		struct err one = {0};
 
 		if (!p->devs[i].backend)
 			fprintf(f, "device %u: not here\n", i);
@@ -191,7 +197,7 @@ static int dump_chunk(struct pool *p, const char *arg, FILE *f, struct err *e)
 	lock_drop(&p->lock);
 	if (!c)
 		return err_set(e, -ENOENT, "no chunk %s", arg);
-	chunk_to_text(f, &(struct btree_item){ .value = &cd, .len = sizeof cd });
+	chunk_to_text(f, &(struct btree_item){.value = &cd, .len = sizeof cd});
 	fputc('\n', f);
 	return 0;
 }

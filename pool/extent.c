@@ -3,11 +3,11 @@
 #include "pool/chunk.h"
 #include "pool/space.h"
 
-#define OLD_MAX 100               /* items one replace can meet: 32 + 2 edges + 2 windows of siblings */
+#define OLD_MAX 100 /* items one replace can meet: 32 + 2 edges + 2 windows of siblings */
 
 static struct key xkey(uint64_t object, uint64_t lblk)
 {
-	return (struct key){ object, VOL_KEY_EXTENT, lblk };
+	return (struct key){object, VOL_KEY_EXTENT, lblk};
 }
 
 int extent_decode(const struct btree_item *it, struct extent *x)
@@ -32,11 +32,13 @@ int extent_decode(const struct btree_item *it, struct extent *x)
 	if (!x->blocks || x->blocks > EXTENT_BLOCKS_MAX || x->stored_blocks > EXTENT_BLOCKS_MAX ||
 	    it->len != sizeof *d + ncrc * 4)
 		return ERR_FORMAT;
-	if (x->codec == EXTENT_RAW && (x->stored_blocks != x->blocks || x->skip || !addr_chunk(x->addr)))
+	if (x->codec == EXTENT_RAW &&
+	    (x->stored_blocks != x->blocks || x->skip || !addr_chunk(x->addr)))
 		return ERR_FORMAT;
-	if (x->codec == EXTENT_LZ4 &&
-	    (!x->stored_blocks || x->skip + x->blocks > x->orig_blocks || x->orig_blocks > EXTENT_LZ4_BLOCKS_MAX ||
-	     x->stored_bytes > x->stored_blocks * BLOCK_SIZE || x->lblk < x->skip || !addr_chunk(x->addr)))
+	if (x->codec == EXTENT_LZ4 && (!x->stored_blocks || x->skip + x->blocks > x->orig_blocks ||
+				       x->orig_blocks > EXTENT_LZ4_BLOCKS_MAX ||
+				       x->stored_bytes > x->stored_blocks * BLOCK_SIZE ||
+				       x->lblk < x->skip || !addr_chunk(x->addr)))
 		return ERR_FORMAT;
 	if (x->codec > EXTENT_RESERVED)
 		return ERR_FORMAT;
@@ -67,7 +69,7 @@ static uint16_t encode(const struct extent *x, uint8_t *buf)
 
 void extent_to_text(FILE *f, const struct btree_item *it)
 {
-	static const char *const codec[] = { "raw", "lz4", "reserved" };
+	static const char *const codec[] = {"raw", "lz4", "reserved"};
 	struct extent x;
 
 	if (extent_decode(it, &x)) {
@@ -84,7 +86,8 @@ void extent_to_text(FILE *f, const struct btree_item *it)
 }
 
 /* First extent that ends behind lblk and starts before end. */
-int extent_lookup(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end_lblk, struct extent *x)
+int extent_lookup(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end_lblk,
+		  struct extent *x)
 {
 	struct btree_item it;
 	int rc = btree_seek_le(&v->tree, xkey(object, lblk), &it);
@@ -109,11 +112,17 @@ int extent_lookup(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end_lb
 }
 
 /* What a replace has found and will do. */
-struct old { uint64_t lblk; struct addr addr; uint16_t blocks, stored, skip; uint8_t codec; bool lz4_shared; };
+struct old {
+	uint64_t lblk;
+	struct addr addr;
+	uint16_t blocks, stored, skip;
+	uint8_t codec;
+	bool lz4_shared;
+};
 struct plan {
 	struct old old[OLD_MAX];
 	unsigned count;
-	struct extent left, right;  /* what remains at the edges; blocks 0: nothing */
+	struct extent left, right; /* what remains at the edges; blocks 0: nothing */
 };
 
 static void keep_left(struct plan *pl, const struct extent *x, uint64_t lblk)
@@ -141,8 +150,8 @@ static void keep_right(struct plan *pl, const struct extent *x, uint64_t end)
 }
 
 /* Is a piece of the compressed extent at addr left outside [lblk, end)? */
-static int lz4_still_used(struct vol *v, uint64_t object, const struct old *o, uint64_t lblk, uint64_t end,
-			  bool *ret_used)
+static int lz4_still_used(struct vol *v, uint64_t object, const struct old *o, uint64_t lblk,
+			  uint64_t end, bool *ret_used)
 {
 	uint64_t from = o->lblk - o->skip, to = from + EXTENT_LZ4_BLOCKS_MAX;
 	struct extent x;
@@ -169,7 +178,7 @@ static int plan_add(struct plan *pl, const struct extent *x, uint64_t lblk, uint
 {
 	struct old *o = &pl->old[pl->count++];
 
-	*o = (struct old){ x->lblk, x->addr, x->blocks, x->stored_blocks, x->skip, x->codec, false };
+	*o = (struct old){x->lblk, x->addr, x->blocks, x->stored_blocks, x->skip, x->codec, false};
 	if (x->lblk < lblk)
 		keep_left(pl, x, lblk);
 	if (x->lblk + x->blocks > end)
@@ -185,7 +194,8 @@ static bool addr_sane(struct pool *p, const struct extent *x)
 	if (x->codec == EXTENT_RESERVED)
 		return true;
 	c = chunk_find(p, addr_chunk(x->addr));
-	return c && c->kind == CHUNK_DATA && addr_block(x->addr) + x->stored_blocks <= p->chunk_blocks;
+	return c && c->kind == CHUNK_DATA &&
+	       addr_block(x->addr) + x->stored_blocks <= p->chunk_blocks;
 }
 
 static int plan_make(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end, struct plan *pl)
@@ -220,7 +230,8 @@ static int plan_make(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end
 	return 0;
 }
 
-static int plan_prepare(struct vol *v, uint64_t object, const struct plan *pl, const struct extent *new_x)
+static int plan_prepare(struct vol *v, uint64_t object, const struct plan *pl,
+			const struct extent *new_x)
 {
 	int rc = 0;
 
@@ -241,7 +252,8 @@ static void free_old(struct vol *v, struct plan *pl, unsigned i, uint64_t lblk, 
 
 	if (o->codec == EXTENT_RESERVED) {
 		if (v->reserved_blocks < to - from) {
-			pool_fault_locked(v->p, ERR_FORMAT, "a volume reserves less than its extents say");
+			pool_fault_locked(v->p, ERR_FORMAT,
+					  "a volume reserves less than its extents say");
 			return;
 		}
 		v->reserved_blocks -= to - from;
@@ -250,7 +262,8 @@ static void free_old(struct vol *v, struct plan *pl, unsigned i, uint64_t lblk, 
 	}
 	v->logical_blocks -= to - from;
 	if (o->codec == EXTENT_RAW) {
-		space_free(v->p, addr_add(o->addr, (uint32_t)(from - o->lblk)), (uint32_t)(to - from), false);
+		space_free(v->p, addr_add(o->addr, (uint32_t)(from - o->lblk)),
+			   (uint32_t)(to - from), false);
 		v->used_blocks -= to - from;
 		return;
 	}
@@ -305,7 +318,8 @@ static int plan_apply(struct vol *v, uint64_t object, struct plan *pl, uint64_t 
 }
 
 /* The last `max` extents of a long range: the block from which on they cover it. */
-static int step_start(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end, uint64_t *ret_from)
+static int step_start(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end,
+		      uint64_t *ret_from)
 {
 	struct btree_item it;
 	uint64_t from = end;
@@ -330,8 +344,8 @@ static int step_start(struct vol *v, uint64_t object, uint64_t lblk, uint64_t en
 }
 
 /* Which part of the range this step does, and what it meets there; all nodes for it cached. */
-static int plan_step(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
-		     struct plan *pl, uint64_t *ret_from)
+static int plan_step(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,
+		     const struct extent *new_x, struct plan *pl, uint64_t *ret_from)
 {
 	int rc = 0;
 
@@ -343,7 +357,8 @@ static int plan_step(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, 
 	return rc ? rc : plan_prepare(v, object, pl, new_x);
 }
 
-int extent_replace_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, uint64_t *ret_left)
+int extent_replace_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,
+			   uint64_t *ret_left)
 {
 	struct plan pl;
 	uint64_t from;
@@ -353,8 +368,8 @@ int extent_replace_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64
 	return rc;
 }
 
-int extent_replace_with(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
-			uint64_t *ret_left, vol_fn *fn, void *arg)
+int extent_replace_with(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,
+			const struct extent *new_x, uint64_t *ret_left, vol_fn *fn, void *arg)
 {
 	struct plan pl;
 	uint64_t from;
@@ -374,8 +389,8 @@ int extent_replace_with(struct vol *v, uint64_t object, uint64_t lblk, uint64_t 
 	return 0;
 }
 
-int extent_replace(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, const struct extent *new_x,
-		   uint64_t *ret_left)
+int extent_replace(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,
+		   const struct extent *new_x, uint64_t *ret_left)
 {
 	return extent_replace_with(v, object, lblk, n, new_x, ret_left, NULL, NULL);
 }

@@ -8,10 +8,10 @@
 #include "pool/space.h"
 #include "pool/txn.h"
 
-struct piece {                    /* becomes one extent */
+struct piece { /* becomes one extent */
 	struct extent x;
-	uint32_t buf[EXTENT_BLOCKS_MAX];   /* logical blocks */
-	uint8_t *packed;          /* LZ4: stored form, aligned, padded with zero */
+	uint32_t buf[EXTENT_BLOCKS_MAX]; /* logical blocks */
+	uint8_t *packed;		 /* LZ4: stored form, aligned, padded with zero */
 	struct piece *next;
 };
 
@@ -19,10 +19,10 @@ struct job {
 	struct pool *p;
 	struct vol *v;
 	struct dseg *segs[FLUSH_JOB_BLOCKS];
-	uint32_t present[FLUSH_JOB_BLOCKS];   /* of each segment when it was taken */
-	uint32_t held[FLUSH_JOB_BLOCKS];      /* a reference on every buffer taken */
+	uint32_t present[FLUSH_JOB_BLOCKS]; /* of each segment when it was taken */
+	uint32_t held[FLUSH_JOB_BLOCKS];    /* a reference on every buffer taken */
 	unsigned nsegs, blocks;
-	uint8_t copies;           /* the policy when it was taken: its admission is under it */
+	uint8_t copies; /* the policy when it was taken: its admission is under it */
 	struct piece *pieces;
 	bool tail;
 	struct txn *txn;
@@ -30,7 +30,7 @@ struct job {
 	struct chunk_batch batch;
 };
 
-struct run {                      /* adjacent pieces: one write to all members */
+struct run { /* adjacent pieces: one write to all members */
 	struct chunk_write_io w;
 	struct job *job;
 	struct addr addr;
@@ -58,8 +58,9 @@ static struct dseg *next_seg(struct vol *v)
 		}
 		if (s->present && !delta_flush_blocked(v, s))
 			return s;
-		if (wrapped && (s->object > v->flush_cursor.object ||
-				(s->object == v->flush_cursor.object && s->win >= v->flush_cursor.offset)))
+		if (wrapped &&
+		    (s->object > v->flush_cursor.object ||
+		     (s->object == v->flush_cursor.object && s->win >= v->flush_cursor.offset)))
 			return NULL;
 		s = RB_NEXT(dtree, &v->active, s);
 	}
@@ -70,10 +71,11 @@ static void collect(struct job *j)
 	struct vol *v = j->v;
 	struct dseg *s;
 
-	while (j->nsegs < FLUSH_JOB_BLOCKS && j->blocks + SEG_BLOCKS <= FLUSH_JOB_BLOCKS && (s = next_seg(v))) {
+	while (j->nsegs < FLUSH_JOB_BLOCKS && j->blocks + SEG_BLOCKS <= FLUSH_JOB_BLOCKS &&
+	       (s = next_seg(v))) {
 		unsigned n = (unsigned)__builtin_popcount(s->present);
 
-		v->flush_cursor = (struct key){ s->object, 0, s->win + 1 };
+		v->flush_cursor = (struct key){s->object, 0, s->win + 1};
 		if (s->unlogged) {
 			v->unlogged_blocks -= (unsigned)__builtin_popcount(s->unlogged);
 			s->unlogged = 0;
@@ -106,7 +108,8 @@ static struct piece *piece_new(uint64_t lblk, unsigned blocks)
 	return pc;
 }
 
-/* Worth compressing? A cheap probe of the first block: data that does not shrink there seldom does later. */
+/* Worth compressing? A cheap probe of the first block: data that does not shrink there seldom does
+ * later. */
 static bool probe(const uint8_t *block)
 {
 	char out[BLOCK_SIZE];
@@ -129,7 +132,8 @@ static void piece_compress(struct pool *p, struct piece *pc)
 		goto raw;
 	for (unsigned i = 0; i < n; i++)
 		memcpy(in + i * BLOCK_SIZE, dbuf_data(p, pc->buf[i]), BLOCK_SIZE);
-	out = LZ4_compress_default((const char *)in, (char *)pc->packed, (int)(n * BLOCK_SIZE), cap);
+	out = LZ4_compress_default((const char *)in, (char *)pc->packed, (int)(n * BLOCK_SIZE),
+				   cap);
 	if (out <= 0)
 		goto raw;
 	free(in);
@@ -147,8 +151,9 @@ raw:
 static void piece_crc(struct pool *p, struct piece *pc)
 {
 	for (unsigned i = 0; i < pc->x.stored_blocks; i++)
-		pc->x.crc[i] = crc32c(0, pc->packed ? pc->packed + i * BLOCK_SIZE : dbuf_data(p, pc->buf[i]),
-				      BLOCK_SIZE);
+		pc->x.crc[i] = crc32c(
+			0, pc->packed ? pc->packed + i * BLOCK_SIZE : dbuf_data(p, pc->buf[i]),
+			BLOCK_SIZE);
 }
 
 static int build_seg(struct job *j, const struct dseg *s, uint32_t present, struct piece ***tail)
@@ -193,7 +198,14 @@ static uint32_t piece_present(const struct dseg *s, const struct piece *pc)
 	return (s->present >> first) & want;
 }
 
-struct enter { struct job *j; struct piece *pc; struct dseg *seg; uint64_t object; struct chunk *need; uint64_t need_id; };
+struct enter {
+	struct job *j;
+	struct piece *pc;
+	struct dseg *seg;
+	uint64_t object;
+	struct chunk *need;
+	uint64_t need_id;
+};
 
 /* Split a raw (or de-compressed again) piece after its first n blocks. */
 static int piece_split(struct piece *pc, unsigned n)
@@ -223,8 +235,9 @@ static void piece_unpack(struct pool *p, struct piece *pc)
 	piece_crc(p, pc);
 }
 
-/* Enter one piece. blocks becomes 0 when nothing of it is wanted any more. The order matters: the address is
- * taken only when the tree can take the extent without reading, so a restart loses nothing. */
+/* Enter one piece. blocks becomes 0 when nothing of it is wanted any more. The order matters: the
+ * address is taken only when the tree can take the extent without reading, so a restart loses
+ * nothing. */
 static int enter_step(struct pool *p, void *arg)
 {
 	struct enter *en = arg;
@@ -254,7 +267,7 @@ static int enter_step(struct pool *p, void *arg)
 		rc = extent_lookup(v, en->object, pc->x.lblk, pc->x.lblk + pc->x.blocks, &probe_x);
 		if (rc == ERR_NEED_NODE)
 			return rc;
-		rc = btree_prepare(&v->tree, (struct key){ en->object, VOL_KEY_EXTENT, pc->x.lblk });
+		rc = btree_prepare(&v->tree, (struct key){en->object, VOL_KEY_EXTENT, pc->x.lblk});
 		if (rc)
 			return rc;
 	}
@@ -284,7 +297,7 @@ give_back:
 
 static int enter_piece(struct job *j, struct dseg *seg, struct piece *pc)
 {
-	struct enter en = { .j = j, .pc = pc, .seg = seg, .object = seg->object };
+	struct enter en = {.j = j, .pc = pc, .seg = seg, .object = seg->object};
 
 	for (;;) {
 		int rc = txn_step(j->p, &j->v->tree, enter_step, &en);
@@ -316,7 +329,8 @@ static void run_done(struct chunk_write_io *w)
 static void run_add(struct pool *p, struct run *r, const struct piece *pc)
 {
 	if (pc->packed) {
-		r->iov[r->iovcnt++] = (struct iovec){ pc->packed, (size_t)pc->x.stored_blocks * BLOCK_SIZE };
+		r->iov[r->iovcnt++] =
+			(struct iovec){pc->packed, (size_t)pc->x.stored_blocks * BLOCK_SIZE};
 	} else {
 		for (unsigned i = 0; i < pc->x.blocks; i++) {
 			uint8_t *data = dbuf_data(p, pc->buf[i]);
@@ -325,7 +339,7 @@ static void run_add(struct pool *p, struct run *r, const struct piece *pc)
 			if (last && (uint8_t *)last->iov_base + last->iov_len == data)
 				last->iov_len += BLOCK_SIZE;
 			else
-				r->iov[r->iovcnt++] = (struct iovec){ data, BLOCK_SIZE };
+				r->iov[r->iovcnt++] = (struct iovec){data, BLOCK_SIZE};
 		}
 	}
 	r->blocks += pc->x.stored_blocks;
@@ -396,8 +410,9 @@ static void pieces_free(struct job *j)
 	}
 }
 
-/* No device took some of the data (its only copy was to go to one that failed): what has not been overwritten or dropped since
- * becomes dirty again and finds another place with the next commit. Until then no sync may count on this transaction. */
+/* No device took some of the data (its only copy was to go to one that failed): what has not been
+ * overwritten or dropped since becomes dirty again and finds another place with the next commit.
+ * Until then no sync may count on this transaction. */
 static void redo(struct job *j)
 {
 	struct vol *v = j->v;
@@ -406,7 +421,7 @@ static void redo(struct job *j)
 	v->redo_txn = j->txn->nr;
 	v->flushed_unlogged = true;
 	if (j->txn != p->open || p->gate_closed)
-		j->txn->data_failed = true;   /* it must not become durable without its successor */
+		j->txn->data_failed = true; /* it must not become durable without its successor */
 	for (unsigned k = 0; k < j->nsegs; k++) {
 		struct dseg *s = j->segs[k], *a;
 
@@ -417,7 +432,8 @@ static void redo(struct job *j)
 			if (!(s->present & 1u << i) || (a && a->present & 1u << i))
 				continue;
 			if (delta_prepare(v, s->object, at, 1)) {
-				pool_fault_locked(p, -ENOMEM, "keep data that could not be written");
+				pool_fault_locked(p, -ENOMEM,
+						  "keep data that could not be written");
 				return;
 			}
 			dbuf_ref(p, s->buf[i]);
@@ -426,7 +442,8 @@ static void redo(struct job *j)
 		}
 	}
 	txn_mark_dirty_locked(p);
-	event_emit_locked(p, "write-redo", "volume %s: data found no device that takes it; placed anew", v->name);
+	event_emit_locked(p, "write-redo",
+			  "volume %s: data found no device that takes it; placed anew", v->name);
 	txn_commit_request_locked(p);
 }
 
@@ -445,7 +462,7 @@ static void job_main(void *arg)
 			break;
 		for (pc = *from; !rc && pc; pc = pc->next)
 			rc = enter_piece(j, j->segs[k], pc);
-		while (*tail)          /* splits may have added pieces */
+		while (*tail) /* splits may have added pieces */
 			tail = &(*tail)->next;
 	}
 	lock_take(&p->lock);

@@ -1,5 +1,6 @@
-/* heartbeat: a block every device in service carries, renewed every two seconds, so that no second host takes a pool
- * that is served. On one host the device locks (flock, O_EXCL) do that at once, so a heartbeat of this same boot is not waited for.
+/* heartbeat: a block every device in service carries, renewed every two seconds, so that no second
+ * host takes a pool that is served. On one host the device locks (flock, O_EXCL) do that at once,
+ * so a heartbeat of this same boot is not waited for.
  */
 #include <string.h>
 #include <unistd.h>
@@ -78,7 +79,7 @@ int heartbeat_check(struct dev_backend **devs, unsigned n, const uint8_t *pool_u
 {
 	char boot[40], host[64];
 	struct heartbeat_disk *h = aligned_alloc(BLOCK_SIZE, sizeof *h);
-	uint64_t seq[POOL_DEVS_MAX] = { 0 };
+	uint64_t seq[POOL_DEVS_MAX] = {0};
 	bool foreign = false;
 	int rc = 0;
 
@@ -94,9 +95,11 @@ int heartbeat_check(struct dev_backend **devs, unsigned n, const uint8_t *pool_u
 		co_sleep_ns(3 * HEARTBEAT_NS);
 		for (unsigned i = 0; i < n && !rc; i++)
 			if (hb_read(devs[i], pool_uuid, h) && le64_get(h->seq) != seq[i])
-				rc = err_set(e, ERR_IN_USE, "the pool is served by host %s (pid %u); export it there "
-					     "first, or --force if that host cannot write any more", h->host,
-					     le32_get(h->pid));
+				rc = err_set(
+					e, ERR_IN_USE,
+					"the pool is served by host %s (pid %u); export it there "
+					"first, or --force if that host cannot write any more",
+					h->host, le32_get(h->pid));
 	}
 	free(h);
 	return rc;

@@ -9,14 +9,17 @@
 _Static_assert(sizeof(struct ilog_group_disk) == 96, "log group");
 _Static_assert(sizeof(struct ilog_rec_disk) == 24, "log record");
 
-#define LOG_MEMORY_MAX (4u << 20)     /* records kept per volume before a commit has to do it */
+#define LOG_MEMORY_MAX (4u << 20) /* records kept per volume before a commit has to do it */
 
 /* ---- recording ---- */
 
 static void put_rec(uint8_t *at, uint8_t type, struct key k, const void *value, uint16_t len)
 {
-	struct ilog_rec_disk r = { .type = type, .key_type = k.type, .len = le16_of(len),
-		.object = le64_of(k.object), .offset = le64_of(k.offset) };
+	struct ilog_rec_disk r = {.type = type,
+				  .key_type = k.type,
+				  .len = le16_of(len),
+				  .object = le64_of(k.object),
+				  .offset = le64_of(k.offset)};
 
 	memcpy(at, &r, sizeof r);
 	if (len)
@@ -67,8 +70,12 @@ void ilog_durable_locked(struct pool *p)
 
 struct group {
 	struct vol *v;
-	uint8_t *log; size_t log_len;
-	struct gblk { uint64_t object, lblk; uint32_t buf; } *blks;
+	uint8_t *log;
+	size_t log_len;
+	struct gblk {
+		uint64_t object, lblk;
+		uint32_t buf;
+	} * blks;
 	size_t nblks;
 	uint64_t seq_covered;
 	uint64_t log_seq;
@@ -110,21 +117,22 @@ static int group_take(struct vol *v, struct group *g)
 	struct dseg *s;
 	size_t n = 0;
 
-	*g = (struct group){ .v = v, .bytes = group_bytes(v), .seq_covered = v->change_seq };
+	*g = (struct group){.v = v, .bytes = group_bytes(v), .seq_covered = v->change_seq};
 	g->blocks = (uint32_t)((g->bytes + BLOCK_SIZE - 1) / BLOCK_SIZE);
 	v->pins++;
 	if (v->unlogged_blocks) {
 		g->blks = malloc(v->unlogged_blocks * sizeof *g->blks);
 		if (!g->blks)
 			return -ENOMEM;
-		RB_FOREACH(s, dtree, &v->active) {
+		RB_FOREACH (s, dtree, &v->active) {
 			if (!s->unlogged)
 				continue;
 			for (unsigned i = 0; i < SEG_BLOCKS; i++) {
 				if (!(s->unlogged & 1u << i))
 					continue;
 				dbuf_ref(v->p, s->buf[i]);
-				g->blks[n++] = (struct gblk){ s->object, s->win * SEG_BLOCKS + i, s->buf[i] };
+				g->blks[n++] = (struct gblk){s->object, s->win * SEG_BLOCKS + i,
+							     s->buf[i]};
 			}
 			s->unlogged = 0;
 			if (n == v->unlogged_blocks)
@@ -144,9 +152,13 @@ static int group_take(struct vol *v, struct group *g)
 
 static void group_build(struct pool *p, struct group *g, uint8_t *out, uint32_t pos, uint64_t txn)
 {
-	struct ilog_group_disk h = { .magic = le32_of(ILOG_MAGIC), .seq = le64_of(g->log_seq),
-		.epoch = le64_of(p->log_epoch), .txn = le64_of(txn), .volume = le64_of(g->v->id),
-		.pos = le32_of(pos), .bytes = le32_of((uint32_t)g->bytes) };
+	struct ilog_group_disk h = {.magic = le32_of(ILOG_MAGIC),
+				    .seq = le64_of(g->log_seq),
+				    .epoch = le64_of(p->log_epoch),
+				    .txn = le64_of(txn),
+				    .volume = le64_of(g->v->id),
+				    .pos = le32_of(pos),
+				    .bytes = le32_of((uint32_t)g->bytes)};
 	uint8_t *at = out + sizeof h;
 
 	memcpy(h.pool_uuid, p->uuid, 16);
@@ -154,7 +166,7 @@ static void group_build(struct pool *p, struct group *g, uint8_t *out, uint32_t 
 		memcpy(at, g->log, g->log_len);
 	at += g->log_len;
 	for (size_t i = 0; i < g->nblks; i++) {
-		put_rec(at, ILOG_DATA, (struct key){ g->blks[i].object, 0, g->blks[i].lblk },
+		put_rec(at, ILOG_DATA, (struct key){g->blks[i].object, 0, g->blks[i].lblk},
 			dbuf_data(p, g->blks[i].buf), BLOCK_SIZE);
 		at += sizeof(struct ilog_rec_disk) + BLOCK_SIZE;
 	}
@@ -185,9 +197,9 @@ static int write_batch(struct pool *p)
 		if (!v->log_requested || v->destroying || !can_log(v))
 			continue;
 		if (skip && n)
-			break;        /* next batch */
+			break; /* next batch */
 		if (total + need + skip > room)
-			continue;     /* its own loop asks for a commit */
+			continue; /* its own loop asks for a commit */
 		if (skip) {
 			pos = 0;
 			room -= skip;

@@ -18,22 +18,27 @@ int ilog_format_chunk(struct pool *p)
 	memset(zero, 0, step * BLOCK_SIZE);
 	for (uint32_t at = 0; at < p->chunk_blocks && !rc; at += step)
 		rc = chunk_write(p, addr_make(p->log_chunk->id, at),
-				 at + step > p->chunk_blocks ? p->chunk_blocks - at : step, zero, 0);
+				 at + step > p->chunk_blocks ? p->chunk_blocks - at : step, zero,
+				 0);
 	free(zero);
 	return rc;
 }
 
 /* ---- reading ---- */
 
-struct cursor { uint32_t pos; uint64_t seq, epoch; };
+struct cursor {
+	uint32_t pos;
+	uint64_t seq, epoch;
+};
 
 static bool header_ok(const struct pool *p, const struct ilog_group_disk *h, const struct cursor *c)
 {
 	uint32_t bytes = le32_get(h->bytes);
 
 	return le32_get(h->magic) == ILOG_MAGIC && !memcmp(h->pool_uuid, p->uuid, 16) &&
-	       le64_get(h->seq) == c->seq && le64_get(h->epoch) == c->epoch && le32_get(h->pos) == c->pos &&
-	       bytes >= sizeof *h && (uint64_t)c->pos * BLOCK_SIZE + bytes <= (uint64_t)p->chunk_blocks * BLOCK_SIZE;
+	       le64_get(h->seq) == c->seq && le64_get(h->epoch) == c->epoch &&
+	       le32_get(h->pos) == c->pos && bytes >= sizeof *h &&
+	       (uint64_t)c->pos * BLOCK_SIZE + bytes <= (uint64_t)p->chunk_blocks * BLOCK_SIZE;
 }
 
 /* The valid group at the cursor, from any member. NULL in *ret_buf when there is none. */
@@ -60,8 +65,7 @@ static int read_group(struct pool *p, const struct cursor *c, uint8_t **ret_buf)
 			free(head);
 			return -ENOMEM;
 		}
-		if (!chunk_read_member(p, a, blocks, buf, m) &&
-		    !memcmp(buf, head, sizeof h) &&
+		if (!chunk_read_member(p, a, blocks, buf, m) && !memcmp(buf, head, sizeof h) &&
 		    crc32c(0, buf + 8, le32_get(h.bytes) - 8) == le32_get(h.crc)) {
 			*ret_buf = buf;
 			break;
@@ -78,7 +82,7 @@ static int next_group(struct pool *p, struct cursor *c, uint8_t **ret_buf)
 	int rc = read_group(p, c, ret_buf);
 
 	if (!rc && !*ret_buf && c->pos) {
-		struct cursor wrapped = { 0, c->seq, c->epoch };
+		struct cursor wrapped = {0, c->seq, c->epoch};
 
 		rc = read_group(p, &wrapped, ret_buf);
 		if (*ret_buf)
@@ -88,14 +92,20 @@ static int next_group(struct pool *p, struct cursor *c, uint8_t **ret_buf)
 		const struct ilog_group_disk *h = (const void *)*ret_buf;
 
 		c->seq++;
-		c->pos = (c->pos + (le32_get(h->bytes) + BLOCK_SIZE - 1) / BLOCK_SIZE) % p->chunk_blocks;
+		c->pos = (c->pos + (le32_get(h->bytes) + BLOCK_SIZE - 1) / BLOCK_SIZE) %
+			 p->chunk_blocks;
 	}
 	return rc;
 }
 
 /* ---- applying ---- */
 
-struct item_change { uint8_t type; struct key k; const void *value; uint16_t len; };
+struct item_change {
+	uint8_t type;
+	struct key k;
+	const void *value;
+	uint16_t len;
+};
 
 static int apply_item(struct vol *v, void *arg)
 {
@@ -114,7 +124,7 @@ static int apply_record(struct vol *v, const struct ilog_rec_disk *r, const uint
 {
 	uint64_t object = le64_get(r->object), offset = le64_get(r->offset);
 	uint16_t len = le16_get(r->len);
-	struct item_change ic = { r->type, { object, r->key_type, offset }, value, len };
+	struct item_change ic = {r->type, {object, r->key_type, offset}, value, len};
 	le64 blocks;
 
 	switch (r->type) {
@@ -131,7 +141,8 @@ static int apply_record(struct vol *v, const struct ilog_rec_disk *r, const uint
 			return ERR_FORMAT;
 		return vol_punch(v, object, offset * BLOCK_SIZE,
 				 le64_get(blocks) >= 1ull << 51 ? UINT64_MAX - offset * BLOCK_SIZE
-							       : le64_get(blocks) * BLOCK_SIZE, NULL, NULL);
+								: le64_get(blocks) * BLOCK_SIZE,
+				 NULL, NULL);
 	case ILOG_DATA:
 		if (len != BLOCK_SIZE || offset >= 1ull << 51)
 			return ERR_FORMAT;
@@ -158,7 +169,7 @@ static int apply_group(struct pool *p, const uint8_t *buf, struct err *e)
 	const uint8_t *at = buf + sizeof *h, *end = buf + le32_get(h->bytes);
 	struct vol *v = vol_by_id(p, le64_get(h->volume));
 
-	if (!v || v->destroying)   /* destroyed since: its commit came later than this group */
+	if (!v || v->destroying) /* destroyed since: its commit came later than this group */
 		return 0;
 	while (at + sizeof(struct ilog_rec_disk) <= end) {
 		struct ilog_rec_disk r;
@@ -174,7 +185,8 @@ static int apply_group(struct pool *p, const uint8_t *buf, struct err *e)
 		v->commit_only = false;
 		if (rc)
 			return err_set(e, rc, "log group %llu of volume %s: record type %u: %s",
-				       (unsigned long long)le64_get(h->seq), v->name, r.type, err_str(rc));
+				       (unsigned long long)le64_get(h->seq), v->name, r.type,
+				       err_str(rc));
 		at += le16_get(r.len);
 	}
 	return 0;
@@ -182,7 +194,8 @@ static int apply_group(struct pool *p, const uint8_t *buf, struct err *e)
 
 int ilog_replay(struct pool *p, uint64_t *ret_groups, struct err *e)
 {
-	struct cursor c = { le32_get(p->sb->log_pos), le64_get(p->sb->log_seq), le64_get(p->sb->log_epoch) };
+	struct cursor c = {le32_get(p->sb->log_pos), le64_get(p->sb->log_seq),
+			   le64_get(p->sb->log_epoch)};
 	uint64_t groups = 0;
 	uint8_t *buf;
 	int rc;
@@ -190,8 +203,9 @@ int ilog_replay(struct pool *p, uint64_t *ret_groups, struct err *e)
 	if (c.pos >= p->chunk_blocks)
 		return err_set(e, ERR_FORMAT, "log position %u is behind the log", c.pos);
 	for (;;) {
-		/* A commit may come in between (resync, memory): it takes what was applied so far and has to
-		 * name the rest, so that the next import replays it. Applying a group twice does no harm. */
+		/* A commit may come in between (resync, memory): it takes what was applied so far
+		 * and has to name the rest, so that the next import replays it. Applying a group
+		 * twice does no harm. */
 		lock_take(&p->lock);
 		p->log_pos = p->log_tail = p->log_frozen = c.pos;
 		p->log_seq = c.seq;
@@ -215,8 +229,9 @@ int ilog_replay(struct pool *p, uint64_t *ret_groups, struct err *e)
 
 int ilog_dump(struct pool *p, FILE *f)
 {
-	struct cursor c = { le32_get(p->sb->log_pos), le64_get(p->sb->log_seq), le64_get(p->sb->log_epoch) };
-	static const char *const names[] = { "?", "put", "del", "trim", "data" };
+	struct cursor c = {le32_get(p->sb->log_pos), le64_get(p->sb->log_seq),
+			   le64_get(p->sb->log_epoch)};
+	static const char *const names[] = {"?", "put", "del", "trim", "data"};
 	uint8_t *buf;
 	int rc;
 
@@ -228,8 +243,9 @@ int ilog_dump(struct pool *p, FILE *f)
 		if (rc || !buf)
 			return rc;
 		h = (const void *)buf;
-		fprintf(f, "log group %llu at %u: volume %llu txn %llu, %u bytes\n", (unsigned long long)le64_get(h->seq),
-			le32_get(h->pos), (unsigned long long)le64_get(h->volume),
+		fprintf(f, "log group %llu at %u: volume %llu txn %llu, %u bytes\n",
+			(unsigned long long)le64_get(h->seq), le32_get(h->pos),
+			(unsigned long long)le64_get(h->volume),
 			(unsigned long long)le64_get(h->txn), le32_get(h->bytes));
 		at = buf + sizeof *h;
 		end = buf + le32_get(h->bytes);
@@ -238,8 +254,9 @@ int ilog_dump(struct pool *p, FILE *f)
 
 			memcpy(&r, at, sizeof r);
 			fprintf(f, "  %s object %llu type %u offset %llu, %u bytes\n",
-				r.type <= ILOG_DATA ? names[r.type] : "?", (unsigned long long)le64_get(r.object),
-				r.key_type, (unsigned long long)le64_get(r.offset), le16_get(r.len));
+				r.type <= ILOG_DATA ? names[r.type] : "?",
+				(unsigned long long)le64_get(r.object), r.key_type,
+				(unsigned long long)le64_get(r.offset), le16_get(r.len));
 			at += sizeof r + le16_get(r.len);
 		}
 		free(buf);

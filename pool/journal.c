@@ -6,16 +6,34 @@
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
-#define HOUR_NS 3600000000000ull
+#define HOUR_NS	       3600000000000ull
 #define SAMPLE_VOLUMES 32u
 
-struct settings_disk { uint8_t version, pad[7]; le64 retention_s; };
-struct history_disk { le64 wall_ns; le32 uid; le32 result; char text[]; };
-struct use_disk { le64 used, total; struct { le64 id, used; } vol[]; };
+struct settings_disk {
+	uint8_t version, pad[7];
+	le64 retention_s;
+};
+struct history_disk {
+	le64 wall_ns;
+	le32 uid;
+	le32 result;
+	char text[];
+};
+struct use_disk {
+	le64 used, total;
+	struct {
+		le64 id, used;
+	} vol[];
+};
 
 /* ---- putting items into the root tree ---- */
 
-struct put { struct key k; const void *value; uint16_t len; struct key drop; };
+struct put {
+	struct key k;
+	const void *value;
+	uint16_t len;
+	struct key drop;
+};
 
 static int step_put(struct pool *p, void *arg)
 {
@@ -35,10 +53,10 @@ static int step_put(struct pool *p, void *arg)
 }
 
 /* Put an item and let the one `kept` places before it go. */
-static int journal_put(struct pool *p, uint64_t object, uint64_t offset, uint64_t kept, const void *value,
-		       uint16_t len)
+static int journal_put(struct pool *p, uint64_t object, uint64_t offset, uint64_t kept,
+		       const void *value, uint16_t len)
 {
-	struct put pu = { { object, 1, offset }, value, len, { object, 1, offset } };
+	struct put pu = {{object, 1, offset}, value, len, {object, 1, offset}};
 	int rc = txn_enter(p, true);
 
 	if (rc)
@@ -69,7 +87,10 @@ int pool_history_add(struct pool *p, uint32_t uid, int result, const char *text)
 	return journal_put(p, JOURNAL_HISTORY, seq, HISTORY_KEPT, buf, (uint16_t)(sizeof *h + n));
 }
 
-struct history_read { uint64_t seq; struct pool_history_entry *e; };
+struct history_read {
+	uint64_t seq;
+	struct pool_history_entry *e;
+};
 
 static int step_history(struct pool *p, void *arg)
 {
@@ -77,7 +98,7 @@ static int step_history(struct pool *p, void *arg)
 	struct btree_item it;
 	const struct history_disk *h;
 	size_t n;
-	int rc = btree_seek_ge(&p->root, (struct key){ JOURNAL_HISTORY, 1, r->seq }, &it);
+	int rc = btree_seek_ge(&p->root, (struct key){JOURNAL_HISTORY, 1, r->seq}, &it);
 
 	if (rc)
 		return rc;
@@ -100,7 +121,7 @@ static int step_history(struct pool *p, void *arg)
 
 int pool_history_next(struct pool *p, uint64_t after_seq, struct pool_history_entry *ret_e)
 {
-	struct history_read r = { after_seq + 1, ret_e };
+	struct history_read r = {after_seq + 1, ret_e};
 
 	return txn_step(p, &p->root, step_history, &r);
 }
@@ -108,7 +129,7 @@ int pool_history_next(struct pool *p, uint64_t after_seq, struct pool_history_en
 static int step_last_history(struct pool *p, void *arg)
 {
 	struct btree_item it;
-	int rc = btree_seek_le(&p->root, (struct key){ JOURNAL_HISTORY, 1, UINT64_MAX }, &it);
+	int rc = btree_seek_le(&p->root, (struct key){JOURNAL_HISTORY, 1, UINT64_MAX}, &it);
 
 	(void)arg;
 	if (!rc && it.key.object == JOURNAL_HISTORY)
@@ -121,17 +142,18 @@ static int step_last_history(struct pool *p, void *arg)
 static int step_settings(struct pool *p, void *arg)
 {
 	struct btree_item it;
-	int rc = btree_get(&p->root, (struct key){ JOURNAL_SETTINGS, 1, 0 }, &it);
+	int rc = btree_get(&p->root, (struct key){JOURNAL_SETTINGS, 1, 0}, &it);
 
 	(void)arg;
 	if (!rc && it.len == sizeof(struct settings_disk))
-		p->trash_retention_s = le64_get(((const struct settings_disk *)it.value)->retention_s);
+		p->trash_retention_s =
+			le64_get(((const struct settings_disk *)it.value)->retention_s);
 	return rc == -ENOENT ? 0 : rc;
 }
 
 int pool_set_trash_retention(struct pool *p, uint64_t seconds)
 {
-	struct settings_disk s = { .version = 1, .retention_s = le64_of(seconds) };
+	struct settings_disk s = {.version = 1, .retention_s = le64_of(seconds)};
 	int rc;
 
 	lock_take(&p->lock);
@@ -165,7 +187,7 @@ static void raw_use(struct pool *p, uint64_t *ret_used, uint64_t *ret_total)
 
 static void thresholds(struct pool *p, uint64_t used, uint64_t total)
 {
-	static const unsigned levels[] = { 95, 90, 80 };
+	static const unsigned levels[] = {95, 90, 80};
 	unsigned now = 0;
 
 	for (unsigned i = 0; i < 3 && !now; i++)
@@ -173,9 +195,11 @@ static void thresholds(struct pool *p, uint64_t used, uint64_t total)
 			now = levels[i];
 	lock_take(&p->lock);
 	if (now > p->threshold)
-		event_emit_locked(p, "pool-filling", "the pool is more than %u %% full: %llu of %llu bytes; free space, empty "
-				  "the trash or add devices", now, (unsigned long long)used,
-				  (unsigned long long)total);
+		event_emit_locked(
+			p, "pool-filling",
+			"the pool is more than %u %% full: %llu of %llu bytes; free space, empty "
+			"the trash or add devices",
+			now, (unsigned long long)used, (unsigned long long)total);
 	p->threshold = now;
 	lock_drop(&p->lock);
 }
@@ -211,13 +235,20 @@ void journal_tick(struct pool *p)
 	vol_trash_expire(p);
 }
 
-struct forecast_read { uint64_t hour; struct use_disk u; struct { le64 id, used; } vol[SAMPLE_VOLUMES]; unsigned n; };
+struct forecast_read {
+	uint64_t hour;
+	struct use_disk u;
+	struct {
+		le64 id, used;
+	} vol[SAMPLE_VOLUMES];
+	unsigned n;
+};
 
 static int step_sample(struct pool *p, void *arg)
 {
 	struct forecast_read *r = arg;
 	struct btree_item it;
-	int rc = btree_seek_ge(&p->root, (struct key){ JOURNAL_USE, 1, r->hour }, &it);
+	int rc = btree_seek_ge(&p->root, (struct key){JOURNAL_USE, 1, r->hour}, &it);
 
 	if (rc)
 		return rc;
@@ -239,7 +270,8 @@ static void grown(struct pool *p, const struct forecast_read *first, struct pool
 	lock_take(&p->lock);
 	for (unsigned i = 0; i < first->n; i++)
 		for (struct vol *v = p->vols; v; v = v->next) {
-			int64_t more = (int64_t)(v->used_blocks * BLOCK_SIZE) - (int64_t)le64_get(first->vol[i].used);
+			int64_t more = (int64_t)(v->used_blocks * BLOCK_SIZE) -
+				       (int64_t)le64_get(first->vol[i].used);
 
 			if (v->id != le64_get(first->vol[i].id) || more <= 0)
 				continue;
@@ -247,7 +279,8 @@ static void grown(struct pool *p, const struct forecast_read *first, struct pool
 				if (more > (int64_t)f->vol[k].bytes) {
 					memmove(&f->vol[k + 1], &f->vol[k],
 						(POOL_FORECAST_VOLUMES - 1 - k) * sizeof f->vol[0]);
-					snprintf(f->vol[k].name, sizeof f->vol[k].name, "%s", v->name);
+					snprintf(f->vol[k].name, sizeof f->vol[k].name, "%s",
+						 v->name);
 					f->vol[k].bytes = (uint64_t)more;
 					break;
 				}
@@ -272,8 +305,9 @@ int pool_forecast_get(struct pool *p, struct pool_forecast *f)
 		f->since_ns = r->hour * HOUR_NS;
 		f->grown_bytes = (int64_t)used - (int64_t)le64_get(r->u.used);
 		if (f->grown_bytes > 0 && now > f->since_ns + HOUR_NS)
-			f->full_ns = now + (uint64_t)((double)(total - used) / (double)f->grown_bytes *
-						      (double)(now - f->since_ns));
+			f->full_ns =
+				now + (uint64_t)((double)(total - used) / (double)f->grown_bytes *
+						 (double)(now - f->since_ns));
 		grown(p, r, f);
 	}
 	free(r);
@@ -285,18 +319,19 @@ void journal_to_text(FILE *f, const struct btree_item *it)
 	if (it->key.object == JOURNAL_HISTORY && it->len >= sizeof(struct history_disk)) {
 		const struct history_disk *h = it->value;
 
-		fprintf(f, "history %" PRIu64 " at %" PRIu64 " uid %u result %d: %.*s", it->key.offset,
-			le64_get(h->wall_ns), le32_get(h->uid), (int)le32_get(h->result),
-			(int)(it->len - sizeof *h), h->text);
+		fprintf(f, "history %" PRIu64 " at %" PRIu64 " uid %u result %d: %.*s",
+			it->key.offset, le64_get(h->wall_ns), le32_get(h->uid),
+			(int)le32_get(h->result), (int)(it->len - sizeof *h), h->text);
 	} else if (it->key.object == JOURNAL_USE && it->len >= sizeof(struct use_disk)) {
 		const struct use_disk *u = it->value;
 
-		fprintf(f, "use in hour %" PRIu64 ": %" PRIu64 " of %" PRIu64 " bytes", it->key.offset,
-			le64_get(u->used), le64_get(u->total));
+		fprintf(f, "use in hour %" PRIu64 ": %" PRIu64 " of %" PRIu64 " bytes",
+			it->key.offset, le64_get(u->used), le64_get(u->total));
 	} else if (it->key.object == JOURNAL_SETTINGS && it->len == sizeof(struct settings_disk)) {
 		fprintf(f, "settings: trash retention %" PRIu64 " s",
 			le64_get(((const struct settings_disk *)it->value)->retention_s));
 	} else {
-		fprintf(f, "pool item object %" PRIu64 ": invalid (%u bytes)", it->key.object, it->len);
+		fprintf(f, "pool item object %" PRIu64 ": invalid (%u bytes)", it->key.object,
+			it->len);
 	}
 }

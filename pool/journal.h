@@ -2,7 +2,8 @@
  *
  *   (1, 1, 0)      settings: u8 version, 7 zero, u64 trash retention in seconds
  *   (2, 1, seq)    history: u64 wall ns, u32 uid, i32 result, text
- *   (3, 1, hour)   use: u64 raw used, u64 raw total, then (u64 volume id, u64 used bytes) of the largest volumes
+ *   (3, 1, hour)   use: u64 raw used, u64 raw total, then (u64 volume id, u64 used bytes) of the
+ * largest volumes
  *
  * Entries ride in the next commit. The newest HISTORY_KEPT and SAMPLES_KEPT are kept.
  */
@@ -11,10 +12,10 @@
 #include "pool/pool_types.h"
 
 #define JOURNAL_SETTINGS 1u
-#define JOURNAL_HISTORY 2u
-#define JOURNAL_USE 3u
-#define HISTORY_KEPT 10000u
-#define SAMPLES_KEPT (24u * 90)
+#define JOURNAL_HISTORY	 2u
+#define JOURNAL_USE	 3u
+#define HISTORY_KEPT	 10000u
+#define SAMPLES_KEPT	 (24u * 90)
 #define HISTORY_TEXT_MAX 1000u
 
 /* At import: settings and the next history number. Yields. */

@@ -6,12 +6,12 @@
 #include "pool/space.h"
 #include "pool/txn.h"
 
-#define RUN_BLOCKS 128u               /* one copy: 512 KiB */
+#define RUN_BLOCKS 128u /* one copy: 512 KiB */
 
 struct move {
 	struct chunk *c;
-	uint8_t from, to;         /* member indexes */
-	uint64_t *bits;           /* allocated in the commit */
+	uint8_t from, to; /* member indexes */
+	uint64_t *bits;	  /* allocated in the commit */
 	bool failed;
 };
 
@@ -39,7 +39,8 @@ static unsigned permille_used(const struct dev *d)
 
 static bool placeable(const struct dev *d)
 {
-	return d->state == DEV_ONLINE && !(d->flags & (DEV_F_EVACUATE | DEV_F_SPARE)) && !d->slots_limit;
+	return d->state == DEV_ONLINE && !(d->flags & (DEV_F_EVACUATE | DEV_F_SPARE)) &&
+	       !d->slots_limit;
 }
 
 /* Rebalance: is there a much emptier device than this one? */
@@ -90,12 +91,14 @@ static bool surplus(const struct pool *p, const struct chunk *c, unsigned from)
 	unsigned current = 0;
 
 	for (unsigned k = 0; k < c->nmembers; k++)
-		current += k != from && p->devs[c->m[k].dev].state == DEV_ONLINE && !chunk_member_since(p, &c->m[k]);
+		current += k != from && p->devs[c->m[k].dev].state == DEV_ONLINE &&
+			   !chunk_member_since(p, &c->m[k]);
 	return current >= c->copies;
 }
 
-/* Members may be taken away only while nothing is being written that a commit under way says they have: neither its nodes and
- * data nor, for the log chunk, a group. Lock held; dropped while waiting. */
+/* Members may be taken away only while nothing is being written that a commit under way says they
+ * have: neither its nodes and data nor, for the log chunk, a group. Lock held; dropped while
+ * waiting. */
 static void quiet_locked(struct pool *p)
 {
 	while ((p->commit_running || p->log_writing) && !p->faulted)
@@ -120,7 +123,7 @@ static void batch_consider(struct batch *b, struct chunk *c)
 	if (to < 0)
 		return;
 	c->moving = true;
-	b->m[b->n++] = (struct move){ .c = c, .from = from, .to = (uint8_t)to };
+	b->m[b->n++] = (struct move){.c = c, .from = from, .to = (uint8_t)to};
 }
 
 static void batch_pick_kind(struct batch *b, bool data)
@@ -147,9 +150,13 @@ static void batch_pick(struct batch *b)
 
 /* ---- copying ---- */
 
-struct bits_arg { struct batch *b; struct txn *t; };
+struct bits_arg {
+	struct batch *b;
+	struct txn *t;
+};
 
-/* Under one hold of the lock: what is allocated in the durable commit, and a reader that keeps it. */
+/* Under one hold of the lock: what is allocated in the durable commit, and a reader that keeps it.
+ */
 static int step_bits(struct pool *p, void *arg)
 {
 	struct bits_arg *ba = arg;
@@ -160,9 +167,9 @@ static int step_bits(struct pool *p, void *arg)
 	for (unsigned i = 0; i < ba->b->n; i++) {
 		struct move *m = &ba->b->m[i];
 		struct btree_item it;
-		int rc = btree_get(&p->space, (struct key){ m->c->id, 1, 0 }, &it);
+		int rc = btree_get(&p->space, (struct key){m->c->id, 1, 0}, &it);
 
-		if (rc == -ENOENT) {  /* made after the commit: every write has gone to both */
+		if (rc == -ENOENT) { /* made after the commit: every write has gone to both */
 			memset(m->bits, 0, words * 8);
 			continue;
 		}
@@ -181,7 +188,7 @@ static int step_bits(struct pool *p, void *arg)
 
 static int take_bits(struct batch *b, struct txn **ret_t)
 {
-	struct bits_arg ba = { b, NULL };
+	struct bits_arg ba = {b, NULL};
 	struct pool *p = b->p;
 
 	for (;;) {
@@ -200,7 +207,8 @@ static int take_bits(struct batch *b, struct txn **ret_t)
 	}
 }
 
-/* Read a run from any current member. No checksum is known here: a rotten block is copied as it is, reads and scrub repair it. */
+/* Read a run from any current member. No checksum is known here: a rotten block is copied as it is,
+ * reads and scrub repair it. */
 static int read_any(struct pool *p, const struct move *m, struct addr a, uint32_t blocks, void *buf)
 {
 	int rc = ERR_DEV_GONE;
@@ -209,7 +217,8 @@ static int read_any(struct pool *p, const struct move *m, struct addr a, uint32_
 		bool ok;
 
 		lock_take(&p->lock);
-		ok = k < m->c->nmembers && k != m->to && p->devs[m->c->m[k].dev].state == DEV_ONLINE &&
+		ok = k < m->c->nmembers && k != m->to &&
+		     p->devs[m->c->m[k].dev].state == DEV_ONLINE &&
 		     !chunk_member_since(p, &m->c->m[k]);
 		lock_drop(&p->lock);
 		if (!ok)
@@ -232,7 +241,8 @@ static void throttle(struct pool *p, uint64_t took_ns, uint32_t blocks)
 	if (busy)
 		pause = took_ns * 2;
 	if (p->opt.mover_bytes_per_s) {
-		uint64_t at_rate = (uint64_t)blocks * BLOCK_SIZE * 1000000000ull / p->opt.mover_bytes_per_s;
+		uint64_t at_rate =
+			(uint64_t)blocks * BLOCK_SIZE * 1000000000ull / p->opt.mover_bytes_per_s;
 
 		if (at_rate > pause)
 			pause = at_rate;
@@ -393,10 +403,11 @@ static void dev_release(struct pool *p, struct dev *d)
 	dev_close(b);
 	lock_take(&p->lock);
 	free(d->slot_used);
-	memset(d, 0, sizeof *d);     /* from here on the entry may be used again */
+	memset(d, 0, sizeof *d); /* from here on the entry may be used again */
 	d->id = (uint32_t)(d - p->devs);
 	space_reserve_init(p);
-	event_emit_locked(p, "device-removed", "device %u (%s) is empty and has left the pool", d->id, path);
+	event_emit_locked(p, "device-removed", "device %u (%s) is empty and has left the pool",
+			  d->id, path);
 	lock_drop(&p->lock);
 }
 
@@ -405,12 +416,14 @@ static void dev_shrunk(struct pool *p, struct dev *d)
 	lock_take(&p->lock);
 	d->slots = d->slots_limit;
 	d->slots_limit = 0;
-	d->size_bytes = SB_DATA_START + SB_RING_BYTES + (uint64_t)d->slots * p->chunk_blocks * BLOCK_SIZE;
+	d->size_bytes =
+		SB_DATA_START + SB_RING_BYTES + (uint64_t)d->slots * p->chunk_blocks * BLOCK_SIZE;
 	if (d->backend)
 		d->backend->size_bytes = d->size_bytes;
 	space_reserve_init(p);
-	event_emit_locked(p, "device-shrunk", "device %u (%s) now uses %llu bytes; what lies behind may be cut off", d->id,
-			  d->path, (unsigned long long)d->size_bytes);
+	event_emit_locked(p, "device-shrunk",
+			  "device %u (%s) now uses %llu bytes; what lies behind may be cut off",
+			  d->id, d->path, (unsigned long long)d->size_bytes);
 	lock_drop(&p->lock);
 	txn_commit_wait(p);
 }
@@ -510,11 +523,12 @@ void mover_main(void *arg)
 		if (p->rebalancing) {
 			p->rebalancing = false;
 			txn_mark_dirty_locked(p);
-			event_emit_locked(p, "rebalanced", "devices are balanced; %llu chunks moved",
+			event_emit_locked(p, "rebalanced",
+					  "devices are balanced; %llu chunks moved",
 					  (unsigned long long)p->mover_moved_chunks);
 		}
 		p->mover_wanted = work_waits(p);
-		if (p->mover_wanted) {        /* no room now: look again later */
+		if (p->mover_wanted) { /* no room now: look again later */
 			lock_drop(&p->lock);
 			co_sleep_ns(1000000000);
 			lock_take(&p->lock);

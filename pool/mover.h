@@ -1,23 +1,28 @@
-/* mover: the one operation behind evacuate, replace, shrink, rebalance and hot spares: a chunk's member goes from one slot
- * to another while the chunk stays in use.
+/* mover: the one operation behind evacuate, replace, shrink, rebalance and hot spares: a chunk's
+ * member goes from one slot to another while the chunk stays in use.
  *
  *   before   members  A:88
  *   adding   members  A:88  B:12 (stale since 1)     writes go to both; recorded by a commit
  *   copying  blocks that were allocated in that commit, read from any current member
- *   after    members  B:12                           slot A:88 is free once the commit that says so is durable
+ *   after    members  B:12                           slot A:88 is free once the commit that says so
+ * is durable
  *
- * Happy path of a batch: pick up to MOVER_BATCH chunks -> add members -> commit -> copy -> flush -> drop the old members.
- * Failure modes: crash: members beyond the policy that are stale since 1 are dropped at import and the task, which is kept in
- * the device table, begins again with the chunks that are left; target device fails: the new member is dropped, another
- * target is picked; source unreadable: another current member is read.
+ * Happy path of a batch: pick up to MOVER_BATCH chunks -> add members -> commit -> copy -> flush ->
+ * drop the old members. Failure modes: crash: members beyond the policy that are stale since 1 are
+ * dropped at import and the task, which is kept in the device table, begins again with the chunks
+ * that are left; target device fails: the new member is dropped, another target is picked; source
+ * unreadable: another current member is read.
  *
- * Invariants: 1. a chunk always keeps at least as many current members as it had; 2. only blocks allocated in a durable commit are
- * copied (others reach the new member by being written), and a reader is held, so they cannot be reused meanwhile;
+ * Invariants: 1. a chunk always keeps at least as many current members as it had; 2. only blocks
+ * allocated in a durable commit are copied (others reach the new member by being written), and a
+ * reader is held, so they cannot be reused meanwhile;
  * 3. at most one batch is under way.
  *
- * The log chunk is not copied: it is written in place, and a commit makes its older content unnecessary.
+ * The log chunk is not copied: it is written in place, and a commit makes its older content
+ * unnecessary.
  *
- * Throttle: after each run it sleeps for as long as the I/O took times the load factor, more when requests are waiting.
+ * Throttle: after each run it sleeps for as long as the I/O took times the load factor, more when
+ * requests are waiting.
  */
 #ifndef TARN_POOL_MOVER_H
 #define TARN_POOL_MOVER_H
@@ -25,7 +30,7 @@
 
 #define MOVER_BATCH 8u
 
-void mover_main(void *pool);              /* background coroutine */
+void mover_main(void *pool); /* background coroutine */
 /* Lock held: there may be work. */
 void mover_wake_locked(struct pool *p);
 /* At import: forget moves that a crash interrupted. Lock held. */

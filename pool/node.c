@@ -18,9 +18,9 @@
 
 struct node_cache {
 	struct node **buckets;
-	unsigned shift;              /* 64 - log2 of the number of buckets */
+	unsigned shift; /* 64 - log2 of the number of buckets */
 	struct node_cache_stats stats;
-	struct node *newest, *oldest;    /* clean nodes */
+	struct node *newest, *oldest; /* clean nodes */
 	uint8_t *scratch;
 };
 
@@ -175,9 +175,9 @@ struct node *node_cache_insert(struct node_cache *c, struct addr a, uint64_t bir
 
 	if (n && (n->birth == birth || n->dirty)) {
 		node_buf_free(buf);
-		return n->birth == birth ? n : NULL;  /* a crafted pool names one block twice */
+		return n->birth == birth ? n : NULL; /* a crafted pool names one block twice */
 	}
-	if (n)                                  /* an older life of this address */
+	if (n) /* an older life of this address */
 		node_cache_drop(c, n);
 	n = add(c, a, birth, buf);
 	if (!n) {
@@ -196,7 +196,7 @@ struct node *node_cache_new(struct node_cache *c, struct addr a, uint64_t birth)
 
 	if (!buf)
 		return NULL;
-	if (n) {                                /* an older life of this address */
+	if (n) { /* an older life of this address */
 		assert(!n->dirty);
 		node_cache_drop(c, n);
 	}
@@ -308,7 +308,8 @@ static int validate_structure(const uint8_t *buf, struct err *e)
 	if (h->level > 0 && count == 0)
 		return err_set(e, ERR_FORMAT, "interior node without children");
 	if (slots_end > start || start > NODE_SIZE)
-		return err_set(e, ERR_FORMAT, "%u items do not fit below values at %u", count, start);
+		return err_set(e, ERR_FORMAT, "%u items do not fit below values at %u", count,
+			       start);
 	if (!all_zero(buf + slots_end, start - slots_end))
 		return err_set(e, ERR_FORMAT, "gap not zero");
 	for (unsigned i = 0; i < count; i++) {

@@ -17,17 +17,19 @@
 struct node {
 	struct addr addr;
 	uint64_t birth;
-	uint8_t *buf;            /* NODE_SIZE, aligned to 4096 */
-	bool dirty;              /* not yet on disk: pinned */
-	bool referenced;         /* second chance */
-	bool sealed;             /* crc written; content must not change any more */
-	bool freed;              /* address freed while a write may be under way */
+	uint8_t *buf;	 /* NODE_SIZE, aligned to 4096 */
+	bool dirty;	 /* not yet on disk: pinned */
+	bool referenced; /* second chance */
+	bool sealed;	 /* crc written; content must not change any more */
+	bool freed;	 /* address freed while a write may be under way */
 	struct node *hash_next;
 	struct node *lru_prev, *lru_next;
-	struct node *list_next;  /* for whoever collects nodes (commit) */
+	struct node *list_next; /* for whoever collects nodes (commit) */
 };
 
-struct node_cache_stats { uint64_t nodes, dirty_nodes, budget_nodes, hits, misses, evictions; };
+struct node_cache_stats {
+	uint64_t nodes, dirty_nodes, budget_nodes, hits, misses, evictions;
+};
 
 int node_cache_create(uint64_t budget_bytes, struct node_cache **ret_c);
 void node_cache_destroy(struct node_cache *c);

@@ -16,7 +16,8 @@
 
 const char *dev_state_name(enum dev_state s)
 {
-	static const char *const names[] = { "none", "online", "faulted", "missing", "offline", "resync" };
+	static const char *const names[] = {"none",    "online",  "faulted",
+					    "missing", "offline", "resync"};
 
 	return s <= DEV_RESYNC ? names[s] : "unknown";
 }
@@ -78,8 +79,8 @@ void pool_abandon(struct pool *p)
 void pool_trees_init(struct pool *p, const struct sb_disk *sb)
 {
 	static const struct sb_root_disk none;
-	const struct sb_root_disk *r[3] = { &none, &none, &none };
-	struct btree *bt[3] = { &p->map, &p->space, &p->root };
+	const struct sb_root_disk *r[3] = {&none, &none, &none};
+	struct btree *bt[3] = {&p->map, &p->space, &p->root};
 
 	if (sb) {
 		r[0] = &sb->map;
@@ -90,7 +91,8 @@ void pool_trees_init(struct pool *p, const struct sb_disk *sb)
 		struct node_ptr ptr;
 
 		node_ptr_from_disk(&r[i]->ptr, &ptr);
-		btree_init(bt[i], &txn_btree_ops, p, p->cache, p->uuid, TREE_MAP + i, ptr, r[i]->level);
+		btree_init(bt[i], &txn_btree_ops, p, p->cache, p->uuid, TREE_MAP + i, ptr,
+			   r[i]->level);
 	}
 }
 
@@ -136,7 +138,8 @@ static void ticker(void *arg)
 
 int pool_bg_start(struct pool *p)
 {
-	co_fn *const fns[] = { txn_committer, flush_flusher, vol_reaper, mover_main, convert_main, ticker };
+	co_fn *const fns[] = {txn_committer, flush_flusher, vol_reaper,
+			      mover_main,    convert_main,  ticker};
 
 	p->running = true;
 	p->reap_wanted = true;
@@ -217,7 +220,8 @@ static int export_refuse(struct pool *p, bool force, struct err *e)
 	}
 	if (!refs)
 		return 0;
-	return err_set(e, ERR_IN_USE, "pool %s: %u uses of its volumes are open; unmount and close them first%s",
+	return err_set(e, ERR_IN_USE,
+		       "pool %s: %u uses of its volumes are open; unmount and close them first%s",
 		       p->name, refs, force ? "" : ", or use --force");
 }
 
@@ -238,7 +242,8 @@ int pool_export(struct pool *p, bool force, struct err *e)
 	if (rc)
 		return rc;
 	if (p->running) {
-		/* The last commit, marked clean, comes after all background work: nothing may follow it. */
+		/* The last commit, marked clean, comes after all background work: nothing may
+		 * follow it. */
 		pool_bg_stop(p);
 		if (!p->faulted)
 			rc = txn_commit_run(p, true);
@@ -290,7 +295,9 @@ static void status_space(struct pool *p, struct pool_status *s)
 	for (unsigned kind = CHUNK_BOOT; kind <= CHUNK_DATA; kind++)
 		for (unsigned k = 1; k <= COPIES_MAX; k++) {
 			const struct chunk_list *l = &p->lists[kind][k];
-			uint64_t used = (l->count * p->chunk_blocks - l->free_blocks - l->stuck_blocks) * BLOCK_SIZE;
+			uint64_t used =
+				(l->count * p->chunk_blocks - l->free_blocks - l->stuck_blocks) *
+				BLOCK_SIZE;
 
 			s->raw_used_bytes += used * k;
 			if (kind == CHUNK_META || kind == CHUNK_BOOT)

@@ -1,4 +1,5 @@
-/* pool_create: write a new pool: wipe what identifies older content, log chunk, empty trees, first commit. */
+/* pool_create: write a new pool: wipe what identifies older content, log chunk, empty trees, first
+ * commit. */
 #include <string.h>
 #include <uuid/uuid.h>
 #include "pool/chunk.h"
@@ -27,7 +28,8 @@ static uint64_t chunk_bytes_for(uint64_t smallest)
 	return c;
 }
 
-static int check_args(const char *name, struct pool_create_dev *devs, unsigned n, uint64_t chunk_bytes, struct err *e)
+static int check_args(const char *name, struct pool_create_dev *devs, unsigned n,
+		      uint64_t chunk_bytes, struct err *e)
 {
 	uint64_t need;
 
@@ -35,13 +37,16 @@ static int check_args(const char *name, struct pool_create_dev *devs, unsigned n
 		return err_set(e, -EINVAL, "pool name must have 1 to %u characters", POOL_NAME_MAX);
 	if (!n || n > POOL_DEVS_MAX)
 		return err_set(e, -EINVAL, "a pool has 1 to %u devices", POOL_DEVS_MAX);
-	if (chunk_bytes & (chunk_bytes - 1) || chunk_bytes < CHUNK_BYTES_MIN || chunk_bytes > CHUNK_BYTES_MAX)
+	if (chunk_bytes & (chunk_bytes - 1) || chunk_bytes < CHUNK_BYTES_MIN ||
+	    chunk_bytes > CHUNK_BYTES_MAX)
 		return err_set(e, -EINVAL, "chunk size must be a power of two from 1M to 64M");
 	need = SB_DATA_START + SB_RING_BYTES + 8 * chunk_bytes;
 	for (unsigned i = 0; i < n; i++)
 		if (devs[i].backend->size_bytes < need)
-			return err_set(e, -ENOSPC, "%s: too small; a device needs at least %llu MiB here",
-				       devs[i].backend->path, (unsigned long long)(need + (1u << 20) - 1) >> 20);
+			return err_set(e, -ENOSPC,
+				       "%s: too small; a device needs at least %llu MiB here",
+				       devs[i].backend->path,
+				       (unsigned long long)(need + (1u << 20) - 1) >> 20);
 	return 0;
 }
 
@@ -74,7 +79,8 @@ static int add_devs(struct pool *p, struct pool_create_dev *devs, unsigned n, st
 		d->backend = devs[i].backend;
 		d->size_bytes = d->backend->size_bytes;
 		snprintf(d->domain, sizeof d->domain, "%s", devs[i].domain);
-		snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, d->backend->path);
+		snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1,
+			 d->backend->path);
 		uuid_generate(d->uuid);
 		p->ndevs = i + 1;
 		rc = dev_slots_init(p, d);
@@ -99,7 +105,7 @@ static int format(struct pool *p, struct err *e)
 	p->next_chunk_id = 1;
 	p->next_volume_id = TREE_VOLUME_FIRST;
 	p->log_chunk = chunk_create(p, CHUNK_LOG, chunk_meta_copies(p), true);
-	if (p->log_chunk) {             /* all of it is in use, always */
+	if (p->log_chunk) { /* all of it is in use, always */
 		for (uint32_t i = 0; i < p->chunk_blocks; i++)
 			bit_set(p->log_chunk->bits, i);
 		p->log_chunk->used = p->chunk_blocks;
@@ -117,9 +123,10 @@ static int format(struct pool *p, struct err *e)
 	return rc ? err_set(e, rc, "first commit: %s", err_str(rc)) : 0;
 }
 
-int pool_create(const char *name, struct pool_create_dev *devs, unsigned n, uint64_t chunk_bytes, struct err *e)
+int pool_create(const char *name, struct pool_create_dev *devs, unsigned n, uint64_t chunk_bytes,
+		struct err *e)
 {
-	struct pool_options o = { .cache_bytes = 8u << 20, .delta_bytes = 1u << 20 };
+	struct pool_options o = {.cache_bytes = 8u << 20, .delta_bytes = 1u << 20};
 	uint64_t smallest = UINT64_MAX;
 	struct pool *p;
 	int rc;
@@ -145,9 +152,10 @@ int pool_create(const char *name, struct pool_create_dev *devs, unsigned n, uint
 		rc = err_set(e, p->fault_code, "a device failed");
 	for (unsigned i = 0; !rc && i < p->ndevs; i++)
 		if (p->devs[i].state != DEV_ONLINE)
-			rc = err_set(e, -EIO, "%s failed while the pool was written", p->devs[i].path);
+			rc = err_set(e, -EIO, "%s failed while the pool was written",
+				     p->devs[i].path);
 	for (unsigned i = 0; i < p->ndevs; i++)
-		p->devs[i].backend = NULL;    /* the caller's */
+		p->devs[i].backend = NULL; /* the caller's */
 	pool_free(p);
 	return rc ? err_wrap(e, "create pool %s", name) : 0;
 }

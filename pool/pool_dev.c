@@ -31,7 +31,8 @@ static bool last_current(const struct pool *p, const struct dev *d)
 
 			for (unsigned i = 0; i < c->nmembers; i++) {
 				const struct dev *m = &p->devs[c->m[i].dev];
-				bool current = m->state == DEV_ONLINE && !chunk_member_since(p, &c->m[i]);
+				bool current =
+					m->state == DEV_ONLINE && !chunk_member_since(p, &c->m[i]);
 
 				here += m == d && current;
 				others += m != d && current;
@@ -55,15 +56,19 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 		lock_drop(&p->lock);
 		if (d->state == DEV_NONE)
 			return err_set(e, -ENOENT, "pool %s has no device %u", p->name, dev_id);
-		return err_set(e, -EBUSY, "device %u has the only current copy of replicated data (it is the last one in "
-			       "service, or a resync is under way); wait, or export the pool", dev_id);
+		return err_set(e, -EBUSY,
+			       "device %u has the only current copy of replicated data (it is the "
+			       "last one in "
+			       "service, or a resync is under way); wait, or export the pool",
+			       dev_id);
 	}
 	d->changing = true;
 	d->generation++;
 	if (d->state == DEV_ONLINE || d->state == DEV_RESYNC) {
 		if (!d->stale_since)
 			d->stale_since = p->durable_txn + 1;
-		event_emit_locked(p, "device-offline", "device %u (%s) taken out of service since transaction %llu",
+		event_emit_locked(p, "device-offline",
+				  "device %u (%s) taken out of service since transaction %llu",
 				  d->id, d->path, (unsigned long long)d->stale_since);
 	}
 	d->state = DEV_OFFLINE;
@@ -103,12 +108,16 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 		goto out;
 	lock_take(&p->lock);
 	d = dev_of_sb(p, sb);
-	if (!d || d->changing || (d->backend && (d->state == DEV_ONLINE || d->state == DEV_RESYNC)) ||
+	if (!d || d->changing ||
+	    (d->backend && (d->state == DEV_ONLINE || d->state == DEV_RESYNC)) ||
 	    b->size_bytes < d->size_bytes) {
 		rc = d ? -EBUSY : ERR_POOL_ID;
 		lock_drop(&p->lock);
-		err_set(e, rc, rc == ERR_POOL_ID ? "%s does not belong to pool %s" :
-			"%s: its place in pool %s is taken, or it has become smaller", b->path, p->name);
+		err_set(e, rc,
+			rc == ERR_POOL_ID
+				? "%s does not belong to pool %s"
+				: "%s: its place in pool %s is taken, or it has become smaller",
+			b->path, p->name);
 		goto out;
 	}
 	d->changing = true;
@@ -120,7 +129,7 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 	d->changing = false;
 	d->generation++;
 	old = d->backend;
-	since = le64_get(sb->txn) + 1;   /* it cannot know more than its own superblock says */
+	since = le64_get(sb->txn) + 1; /* it cannot know more than its own superblock says */
 	if (!d->stale_since || since < d->stale_since)
 		d->stale_since = since;
 	d->backend = b;
@@ -128,7 +137,8 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 	d->state = DEV_RESYNC;
 	p->resync_wanted = true;
 	chunk_usable_update(p);
-	event_emit_locked(p, "device-online", "device %u (%s) is back; resynchronising from transaction %llu", d->id,
+	event_emit_locked(p, "device-online",
+			  "device %u (%s) is back; resynchronising from transaction %llu", d->id,
 			  d->path, (unsigned long long)d->stale_since);
 	txn_mark_dirty_locked(p);
 	lock_drop(&p->lock);
@@ -140,7 +150,8 @@ out:
 
 /* ---- into and out of the pool ---- */
 
-/* Metadata is kept on up to three devices: when their number changes, so does what its chunks want. Lock held. */
+/* Metadata is kept on up to three devices: when their number changes, so does what its chunks want.
+ * Lock held. */
 static void meta_copies_update(struct pool *p)
 {
 	uint8_t want = chunk_meta_copies(p);
@@ -161,7 +172,8 @@ static struct dev *free_entry(struct pool *p)
 	return p->ndevs < POOL_DEVS_MAX ? &p->devs[p->ndevs] : NULL;
 }
 
-static int add_locked(struct pool *p, struct dev_backend *b, const struct pool_add_options *o, struct err *e)
+static int add_locked(struct pool *p, struct dev_backend *b, const struct pool_add_options *o,
+		      struct err *e)
 {
 	struct dev *d = free_entry(p);
 	int rc;
@@ -175,7 +187,8 @@ static int add_locked(struct pool *p, struct dev_backend *b, const struct pool_a
 	if (!rc && d->slots < 4)
 		rc = -ENOSPC;
 	if (rc)
-		return err_set(e, rc, "%s: %s", b->path, rc == -ENOSPC ? "too small for this pool's chunks" : err_str(rc));
+		return err_set(e, rc, "%s: %s", b->path,
+			       rc == -ENOSPC ? "too small for this pool's chunks" : err_str(rc));
 	uuid_generate(d->uuid);
 	snprintf(d->domain, sizeof d->domain, "%s", o->domain);
 	snprintf(d->class_name, sizeof d->class_name, "%s", o->class_name);
@@ -193,7 +206,8 @@ static int add_locked(struct pool *p, struct dev_backend *b, const struct pool_a
 	return 0;
 }
 
-int pool_dev_add(struct pool *p, struct dev_backend *b, const struct pool_add_options *o, struct err *e)
+int pool_dev_add(struct pool *p, struct dev_backend *b, const struct pool_add_options *o,
+		 struct err *e)
 {
 	int rc = p->read_only ? err_set(e, ERR_READONLY, "the pool is read-only") : pool_wipe(b, e);
 
@@ -263,13 +277,14 @@ static void plan_chunk(struct plan_arg *pa, const struct chunk *c, unsigned meta
 		if (!leaves(pa, &c->m[i]))
 			continue;
 		if (!pa->from_slot && c->nmembers > want)
-			continue;            /* one copy fewer is wanted: nothing to move */
+			continue; /* one copy fewer is wanted: nothing to move */
 		r->chunks++;
 		r->bytes += (uint64_t)c->used * BLOCK_SIZE;
 		if (plan_place(pa, c) || !r->fits)
 			continue;
 		r->fits = false;
-		snprintf(r->reason, sizeof r->reason, "no other device has room for a copy of chunk %llx (%u copies)",
+		snprintf(r->reason, sizeof r->reason,
+			 "no other device has room for a copy of chunk %llx (%u copies)",
 			 (unsigned long long)c->id, c->copies);
 	}
 }
@@ -277,7 +292,7 @@ static void plan_chunk(struct plan_arg *pa, const struct chunk *c, unsigned meta
 /* Lock held. from_slot 0: all of the device. */
 static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct pool_move_plan *r)
 {
-	struct plan_arg pa = { .p = p, .dev = dev, .from_slot = from_slot, .r = r };
+	struct plan_arg pa = {.p = p, .dev = dev, .from_slot = from_slot, .r = r};
 	unsigned others = 0, meta_after;
 	uint64_t total = 0;
 
@@ -296,7 +311,7 @@ static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct p
 	}
 	meta_after = others + (from_slot ? 1 : 0);
 	meta_after = meta_after > 3 ? 3 : meta_after;
-	for (unsigned data = 0; data < 2; data++)     /* in the mover's order */
+	for (unsigned data = 0; data < 2; data++) /* in the mover's order */
 		for (size_t h = 0; h < p->chunk_hash_size; h++)
 			for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
 				if ((c->kind == CHUNK_DATA) == data)
@@ -306,7 +321,8 @@ static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct p
 			total += pa.free[i];
 	if (r->fits && total < 2u * (meta_after ? meta_after : 1)) {
 		r->fits = false;
-		snprintf(r->reason, sizeof r->reason, "nothing would be left for the pool to work with");
+		snprintf(r->reason, sizeof r->reason,
+			 "nothing would be left for the pool to work with");
 	}
 }
 
@@ -319,11 +335,14 @@ static int dev_find(struct pool *p, uint32_t id, struct err *e)
 
 static int refuse_plan(const struct pool_move_plan *r, const char *doing, struct err *e)
 {
-	return r->fits ? 0 : err_set(e, -ENOSPC, "%s: it does not fit: %s; add a device or free space first", doing,
-				     r->reason);
+	return r->fits ? 0
+		       : err_set(e, -ENOSPC,
+				 "%s: it does not fit: %s; add a device or free space first", doing,
+				 r->reason);
 }
 
-int pool_dev_remove(struct pool *p, uint32_t dev_id, bool dry_run, struct pool_move_plan *ret_plan, struct err *e)
+int pool_dev_remove(struct pool *p, uint32_t dev_id, bool dry_run, struct pool_move_plan *ret_plan,
+		    struct err *e)
 {
 	int rc = dev_find(p, dev_id, e);
 
@@ -339,7 +358,8 @@ int pool_dev_remove(struct pool *p, uint32_t dev_id, bool dry_run, struct pool_m
 		p->devs[dev_id].flags |= DEV_F_EVACUATE;
 		meta_copies_update(p);
 		p->mover_done_blocks = 0;
-		event_emit_locked(p, "device-removing", "device %u (%s) is being emptied: %llu bytes to move", dev_id,
+		event_emit_locked(p, "device-removing",
+				  "device %u (%s) is being emptied: %llu bytes to move", dev_id,
 				  p->devs[dev_id].path, (unsigned long long)ret_plan->bytes);
 		mover_wake_locked(p);
 		txn_mark_dirty_locked(p);
@@ -379,8 +399,9 @@ int pool_dev_shrink(struct pool *p, uint32_t dev_id, uint64_t size_bytes, bool d
 		return rc;
 	d = &p->devs[dev_id];
 	if (size_bytes < SB_DATA_START + SB_RING_BYTES + 4 * chunk_bytes)
-		return err_set(e, -EINVAL, "a device of this pool needs at least %llu bytes",
-			       (unsigned long long)(SB_DATA_START + SB_RING_BYTES + 4 * chunk_bytes));
+		return err_set(
+			e, -EINVAL, "a device of this pool needs at least %llu bytes",
+			(unsigned long long)(SB_DATA_START + SB_RING_BYTES + 4 * chunk_bytes));
 	slots = (size_bytes - SB_DATA_START - SB_RING_BYTES) / chunk_bytes;
 	if (slots >= d->slots)
 		return err_set(e, -EINVAL, "device %u has %llu bytes; give a smaller size", dev_id,
@@ -412,8 +433,10 @@ int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct e
 	d = &p->devs[dev_id];
 	size_bytes = size_bytes / BLOCK_SIZE * BLOCK_SIZE;
 	if (size_bytes <= d->size_bytes)
-		return err_set(e, -EINVAL, "device %u has not grown (%llu bytes); enlarge the file or partition first",
-			       dev_id, (unsigned long long)d->size_bytes);
+		return err_set(
+			e, -EINVAL,
+			"device %u has not grown (%llu bytes); enlarge the file or partition first",
+			dev_id, (unsigned long long)d->size_bytes);
 	lock_take(&p->lock);
 	old = d->slots;
 	was = d->slot_used;
@@ -430,8 +453,8 @@ int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct e
 		if (d->backend)
 			d->backend->size_bytes = size_bytes;
 		space_reserve_init(p);
-		event_emit_locked(p, "device-grown", "device %u (%s) now has %llu bytes", d->id, d->path,
-				  (unsigned long long)size_bytes);
+		event_emit_locked(p, "device-grown", "device %u (%s) now has %llu bytes", d->id,
+				  d->path, (unsigned long long)size_bytes);
 		txn_mark_dirty_locked(p);
 	}
 	lock_drop(&p->lock);
@@ -463,7 +486,8 @@ void pool_mover_status_get(struct pool *p, struct pool_mover_status *s)
 			for (unsigned k = 0; k < c->nmembers; k++) {
 				const struct dev *d = &p->devs[c->m[k].dev];
 
-				if (d->flags & DEV_F_EVACUATE || (d->slots_limit && c->m[k].slot >= d->slots_limit))
+				if (d->flags & DEV_F_EVACUATE ||
+				    (d->slots_limit && c->m[k].slot >= d->slots_limit))
 					s->left_bytes += (uint64_t)c->used * BLOCK_SIZE;
 			}
 	lock_drop(&p->lock);

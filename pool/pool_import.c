@@ -1,8 +1,8 @@
 /* pool_import: from devices to a running pool.
  *
- * Read the superblocks -> newest wins, a majority of the devices it names must be here -> heartbeat -> device table, chunk
- * map, bitmaps of metadata, volumes -> (read-only stops here) -> background work -> log replay -> commit -> resync of devices that
- * were away.
+ * Read the superblocks -> newest wins, a majority of the devices it names must be here -> heartbeat
+ * -> device table, chunk map, bitmaps of metadata, volumes -> (read-only stops here) -> background
+ * work -> log replay -> commit -> resync of devices that were away.
  */
 #include <string.h>
 #include "pool/chunk.h"
@@ -16,22 +16,25 @@
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
-/* Transactions are skipped at every import, so that what two divergent lives of a pool wrote is told apart. */
+/* Transactions are skipped at every import, so that what two divergent lives of a pool wrote is
+ * told apart. */
 #define TXN_SKIP 16
 
 struct import {
 	struct pool *p;
-	struct dev_backend **devs; unsigned n;
-	struct sb_disk *sbs;      /* one per backend */
+	struct dev_backend **devs;
+	unsigned n;
+	struct sb_disk *sbs; /* one per backend */
 	struct sb_disk *newest;
 	const struct pool_options *o;
 };
 
-/* A device that cannot say what it is (dead, or all its superblocks rotten) counts as missing; the quorum decides whether
- * the others may go on without it. The devices that can are moved to the front. */
+/* A device that cannot say what it is (dead, or all its superblocks rotten) counts as missing; the
+ * quorum decides whether the others may go on without it. The devices that can are moved to the
+ * front. */
 static int read_all(struct import *im, struct err *e)
 {
-	struct err first = { 0 };
+	struct err first = {0};
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < im->n; i++) {
@@ -46,8 +49,10 @@ static int read_all(struct import *im, struct err *e)
 			continue;
 		}
 		if (memcmp(sb->pool_uuid, im->sbs[0].pool_uuid, 16))
-			return err_set(e, ERR_POOL_ID, "%s belongs to pool %s, %s to pool %s; import one pool at a time",
-				       im->devs[0]->path, im->sbs[0].pool_name, b->path, sb->pool_name);
+			return err_set(
+				e, ERR_POOL_ID,
+				"%s belongs to pool %s, %s to pool %s; import one pool at a time",
+				im->devs[0]->path, im->sbs[0].pool_name, b->path, sb->pool_name);
 		if (!im->newest || sb_newer(sb, im->newest))
 			im->newest = sb;
 		im->devs[i] = im->devs[n];
@@ -90,9 +95,10 @@ static int add_devs(struct import *im, struct err *e)
 	return 0;
 }
 
-/* What a device that is here may be taken for. Its own superblock says what it saw last. Crashes between two devices may leave
- * it some writes behind, though the commits' data had been flushed to all; but never behind what the newest superblock
- * says all had: that is an outage nobody recorded, or an old copy. */
+/* What a device that is here may be taken for. Its own superblock says what it saw last. Crashes
+ * between two devices may leave it some writes behind, though the commits' data had been flushed to
+ * all; but never behind what the newest superblock says all had: that is an outage nobody recorded,
+ * or an old copy. */
 static void dev_place(struct import *im, struct dev *d, const struct sb_disk *own)
 {
 	const struct sb_disk *nw = im->newest;
@@ -121,22 +127,29 @@ static int attach(struct import *im, struct err *e)
 		struct dev *d = id < p->ndevs ? &p->devs[id] : NULL;
 
 		if (!d || d->state == DEV_NONE || memcmp(own->devs[id].uuid, d->uuid, 16)) {
-			event_emit(p, "device-not-member", "%s was removed from the pool; left out", im->devs[i]->path);
+			event_emit(p, "device-not-member", "%s was removed from the pool; left out",
+				   im->devs[i]->path);
 			continue;
 		}
 		if (d->backend)
-			return err_set(e, ERR_POOL_ID, "%s and %s are copies of one device; give only the current one",
-				       d->backend->path, im->devs[i]->path);
+			return err_set(
+				e, ERR_POOL_ID,
+				"%s and %s are copies of one device; give only the current one",
+				d->backend->path, im->devs[i]->path);
 		if (im->devs[i]->size_bytes < d->size_bytes)
-			return err_set(e, ERR_FORMAT, "%s has become smaller than the pool knows it (%llu < %llu bytes)",
-				       im->devs[i]->path, (unsigned long long)im->devs[i]->size_bytes,
-				       (unsigned long long)d->size_bytes);
+			return err_set(
+				e, ERR_FORMAT,
+				"%s has become smaller than the pool knows it (%llu < %llu bytes)",
+				im->devs[i]->path, (unsigned long long)im->devs[i]->size_bytes,
+				(unsigned long long)d->size_bytes);
 		if (d->state == DEV_OFFLINE)
-			continue;            /* stays out until `online` */
+			continue; /* stays out until `online` */
 		d->backend = im->devs[i];
 		im->devs[i] = NULL;
-		d->backend->size_bytes = d->size_bytes;   /* what the pool uses: the back ring ends there */
-		snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, d->backend->path);
+		d->backend->size_bytes =
+			d->size_bytes; /* what the pool uses: the back ring ends there */
+		snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1,
+			 d->backend->path);
 		dev_place(im, d, own);
 	}
 	return 0;
@@ -155,11 +168,17 @@ static int check_quorum(struct import *im, struct err *e)
 		current += p->devs[i].state == DEV_ONLINE;
 	}
 	if (!current)
-		return err_set(e, ERR_NO_QUORUM, "none of the devices given is up to date; look for the missing ones");
+		return err_set(
+			e, ERR_NO_QUORUM,
+			"none of the devices given is up to date; look for the missing ones");
 	if (here * 2 <= active && !im->o->degraded_ok && !im->o->force && !im->o->read_only)
-		return err_set(e, ERR_NO_QUORUM, "only %u of the %u devices that served last are here, so they cannot "
-			       "prove that nothing newer exists; look for the missing ones, or use --degraded if they "
-			       "are lost", here, active);
+		return err_set(
+			e, ERR_NO_QUORUM,
+			"only %u of the %u devices that served last are here, so they cannot "
+			"prove that nothing newer exists; look for the missing ones, or use "
+			"--degraded if they "
+			"are lost",
+			here, active);
 	for (unsigned i = 0; i < p->ndevs; i++) {
 		struct dev *d = &p->devs[i];
 
@@ -167,14 +186,18 @@ static int check_quorum(struct import *im, struct err *e)
 			continue;
 		d->stale_since = le64_get(im->newest->txn) + 1;
 		if (d->state != DEV_OFFLINE)
-			event_emit(p, "device-missing", "device %u (last at %s) is missing", d->id, d->path);
+			event_emit(p, "device-missing", "device %u (last at %s) is missing", d->id,
+				   d->path);
 	}
 	return 0;
 }
 
 /* ---- loading ---- */
 
-struct load { uint64_t next; int rc; };
+struct load {
+	uint64_t next;
+	int rc;
+};
 
 static int step_load_chunk(struct pool *p, void *arg)
 {
@@ -182,12 +205,13 @@ static int step_load_chunk(struct pool *p, void *arg)
 
 	for (unsigned i = 0; i < 64; i++) {
 		struct btree_item it;
-		int rc = btree_seek_ge(&p->map, (struct key){ l->next, 0, 0 }, &it);
+		int rc = btree_seek_ge(&p->map, (struct key){l->next, 0, 0}, &it);
 
 		if (rc)
 			return rc;
-		if (it.key.type != 1 || it.len != sizeof(struct chunk_disk) || it.key.object < l->next ||
-		    it.key.object >= p->next_chunk_id || it.key.object >> (64 - ADDR_BLOCK_BITS) ||
+		if (it.key.type != 1 || it.len != sizeof(struct chunk_disk) ||
+		    it.key.object < l->next || it.key.object >= p->next_chunk_id ||
+		    it.key.object >> (64 - ADDR_BLOCK_BITS) ||
 		    le64_get(((const struct chunk_disk *)it.value)->id) != it.key.object)
 			return ERR_FORMAT;
 		rc = chunk_load(p, it.value);
@@ -205,12 +229,12 @@ static int step_load_vol(struct pool *p, void *arg)
 	for (unsigned i = 0; i < 64; i++) {
 		struct btree_item it;
 		struct vol *v;
-		int rc = btree_seek_ge(&p->root, (struct key){ l->next, 0, 0 }, &it);
+		int rc = btree_seek_ge(&p->root, (struct key){l->next, 0, 0}, &it);
 
 		if (rc)
 			return rc;
-		if (it.key.type != 1 || it.key.object < l->next || it.key.object < TREE_VOLUME_FIRST ||
-		    it.key.object >= p->next_volume_id)
+		if (it.key.type != 1 || it.key.object < l->next ||
+		    it.key.object < TREE_VOLUME_FIRST || it.key.object >= p->next_volume_id)
 			return ERR_FORMAT;
 		rc = vol_record_decode(p, &it, &v);
 		if (rc)
@@ -229,7 +253,7 @@ static int step_load_vol(struct pool *p, void *arg)
 
 static int load_tree(struct pool *p, struct btree *bt, txn_step_fn *fn)
 {
-	struct load l = { bt == &p->root ? TREE_VOLUME_FIRST : 0, 0 };
+	struct load l = {bt == &p->root ? TREE_VOLUME_FIRST : 0, 0};
 	int rc;
 
 	do {
@@ -238,7 +262,8 @@ static int load_tree(struct pool *p, struct btree *bt, txn_step_fn *fn)
 	return rc == -ENOENT ? 0 : rc;
 }
 
-/* Bitmaps of metadata chunks are always in memory: nodes are allocated where nothing can be read. */
+/* Bitmaps of metadata chunks are always in memory: nodes are allocated where nothing can be read.
+ */
 static int load_meta_bitmaps(struct pool *p)
 {
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
@@ -337,13 +362,15 @@ static int start(struct import *im, struct err *e)
 	if (rc)
 		return e->code ? rc : err_set(e, rc, "replay the intent log: %s", err_str(rc));
 	lock_take(&p->lock);
-	mover_forget_half_done(p);    /* not earlier: the log may have been written to a new member alone */
+	mover_forget_half_done(
+		p); /* not earlier: the log may have been written to a new member alone */
 	p->rebalancing = le32_get(p->sb->flags) & SB_FLAG_REBALANCE;
 	mover_wake_locked(p);
 	p->log_epoch = p->open->nr;
 	lock_drop(&p->lock);
 	if (groups)
-		event_emit(p, "replayed", "%llu groups of the intent log applied", (unsigned long long)groups);
+		event_emit(p, "replayed", "%llu groups of the intent log applied",
+			   (unsigned long long)groups);
 	rc = txn_commit_wait(p);
 	if (rc)
 		return err_set(e, rc, "first commit: %s", err_str(rc));
@@ -391,12 +418,12 @@ static int import_steps(struct import *im, struct err *e)
 	return rc;
 }
 
-int pool_import(struct dev_backend **devs, unsigned n, const struct pool_options *o, struct reactor *bg,
-		struct pool **ret_p, struct err *e)
+int pool_import(struct dev_backend **devs, unsigned n, const struct pool_options *o,
+		struct reactor *bg, struct pool **ret_p, struct err *e)
 {
 	static const struct pool_options defaults;
-	struct import im = { .devs = devs, .n = n, .o = o ? o : &defaults };
-	struct err own = { 0 };
+	struct import im = {.devs = devs, .n = n, .o = o ? o : &defaults};
+	struct err own = {0};
 	int rc = -ENOMEM;
 
 	if (!e)

@@ -1,6 +1,7 @@
 /* pool_types: the structures the files of pool/ share. Not for layers above.
  *
- * One lock, pool.lock, guards everything here unless a field says otherwise; it is never held across I/O (law 5).
+ * One lock, pool.lock, guards everything here unless a field says otherwise; it is never held
+ * across I/O (law 5).
  */
 #ifndef TARN_POOL_POOL_TYPES_H
 #define TARN_POOL_POOL_TYPES_H
@@ -17,81 +18,92 @@
 #include "pool/sb_format.h"
 #include "pool/vol.h"
 
-#define COPIES_MAX 4
-#define MEMBERS_MAX SB_MEMBERS_MAX
-#define TREE_MAP 1u
-#define TREE_SPACE 2u
-#define TREE_ROOT 3u
-#define TREE_VOLUME_FIRST 64u     /* volume ids, which are their tree's id too */
+#define COPIES_MAX	  4
+#define MEMBERS_MAX	  SB_MEMBERS_MAX
+#define TREE_MAP	  1u
+#define TREE_SPACE	  2u
+#define TREE_ROOT	  3u
+#define TREE_VOLUME_FIRST 64u /* volume ids, which are their tree's id too */
 
 /* ---- devices ---- */
 struct dev {
 	uint32_t id;
 	enum dev_state state;
-	struct dev_backend *backend;      /* NULL: missing */
+	struct dev_backend *backend; /* NULL: missing */
 	uint8_t uuid[16];
 	uint64_t size_bytes;
 	char domain[POOL_DOMAIN_MAX + 1];
 	char path[256];
-	uint64_t stale_since;             /* txn from which on it missed writes; 0 = current */
-	uint8_t flags;                    /* DEV_F_* */
+	uint64_t stale_since; /* txn from which on it missed writes; 0 = current */
+	uint8_t flags;	      /* DEV_F_* */
 	char class_name[16];
-	uint32_t slots, slots_free;       /* free: below the limit */
-	uint32_t slots_limit;             /* 0: none; else slots from here on are being emptied */
-	uint64_t *slot_used;              /* bitmap */
-	unsigned inflight;                /* I/Os under way on backend */
+	uint32_t slots, slots_free; /* free: below the limit */
+	uint32_t slots_limit;	    /* 0: none; else slots from here on are being emptied */
+	uint64_t *slot_used;	    /* bitmap */
+	unsigned inflight;	    /* I/Os under way on backend */
 	unsigned reads_inflight;
 	uint64_t read_bytes, write_bytes, read_errors, write_errors, checksum_errors, repaired;
 	uint64_t resync_done, resync_total;
-	unsigned generation;              /* counts departures and returns */
-	bool changing;                    /* being taken out or brought in */
+	unsigned generation; /* counts departures and returns */
+	bool changing;	     /* being taken out or brought in */
 };
 
 /* ---- chunks ---- */
 struct member {
 	uint16_t dev;
 	uint32_t slot;
-	uint64_t stale_since;             /* of this member alone; the device's counts too */
+	uint64_t stale_since; /* of this member alone; the device's counts too */
 };
 struct chunk {
 	uint64_t id;
 	uint8_t kind, copies, nmembers;
 	struct member m[MEMBERS_MAX];
 	uint64_t created_txn;
-	uint32_t used;                    /* bits set: allocated as of the open transaction */
-	uint32_t busy_count;              /* freed, not yet reusable */
-	uint64_t *bits;                   /* NULL: not loaded */
+	uint32_t used;	     /* bits set: allocated as of the open transaction */
+	uint32_t busy_count; /* freed, not yet reusable */
+	uint64_t *bits;	     /* NULL: not loaded */
 	uint64_t *busy;
-	bool dirty;                       /* record or bitmap differs from the trees */
-	bool new_record;                  /* not in the trees yet */
+	bool dirty;	 /* record or bitmap differs from the trees */
+	bool new_record; /* not in the trees yet */
 	bool is_write_point, condemned;
-	bool moving;                      /* a member is on its way: mover.h */
-	bool usable;                      /* some member's device takes writes */
+	bool moving; /* a member is on its way: mover.h */
+	bool usable; /* some member's device takes writes */
 	struct chunk *hash_next, *dirty_next, *list_next;
 };
 struct chunk_list {
 	struct chunk *head;
 	uint64_t count;
-	uint64_t free_blocks;             /* in usable chunks */
-	uint64_t stuck_blocks;            /* free, in chunks that no device in service holds */
+	uint64_t free_blocks;  /* in usable chunks */
+	uint64_t stuck_blocks; /* free, in chunks that no device in service holds */
 };
 
 /* ---- transactions ---- */
-struct free_ext { struct addr addr; uint32_t blocks; };
-struct slot_free { uint16_t dev; uint32_t slot; };
+struct free_ext {
+	struct addr addr;
+	uint32_t blocks;
+};
+struct slot_free {
+	uint16_t dev;
+	uint32_t slot;
+};
 struct txn {
 	uint64_t nr;
-	unsigned readers;                 /* operations that may still read what this transaction frees */
+	unsigned readers; /* operations that may still read what this transaction frees */
 	bool durable;
-	struct free_ext *frees; size_t frees_count, frees_cap, frees_done;
-	struct slot_free *slots; size_t slots_count, slots_cap;
-	unsigned data_io;                 /* data writes under way that belong to it */
-	bool data_failed;                 /* must not become durable alone: see redo in flush.c */
-	struct txn *next;                 /* newer */
+	struct free_ext *frees;
+	size_t frees_count, frees_cap, frees_done;
+	struct slot_free *slots;
+	size_t slots_count, slots_cap;
+	unsigned data_io; /* data writes under way that belong to it */
+	bool data_failed; /* must not become durable alone: see redo in flush.c */
+	struct txn *next; /* newer */
 };
 
 /* ---- memory of dirty data ---- */
-struct dbuf { uint32_t ref; uint32_t next_free; };
+struct dbuf {
+	uint32_t ref;
+	uint32_t next_free;
+};
 struct arena {
 	uint8_t *mem;
 	struct dbuf *bufs;
@@ -99,15 +111,20 @@ struct arena {
 	struct waitq waiters;
 };
 
-struct wpoint { struct chunk *chunk; uint32_t cursor; };
+struct wpoint {
+	struct chunk *chunk;
+	uint32_t cursor;
+};
 
-struct node_reading {                     /* a node being read: others wait */
+struct node_reading { /* a node being read: others wait */
 	struct addr addr;
 	struct waitq waiters;
 	struct node_reading *next;
 };
 
-struct reserve_state { uint64_t reserved_blocks; };
+struct reserve_state {
+	uint64_t reserved_blocks;
+};
 
 #define EVENTS_KEPT 256
 
@@ -118,7 +135,7 @@ struct pool {
 	struct pool_options opt;
 	struct reactor *bg;
 	bool read_only, faulted, stopping, exporting, running;
-	unsigned bg_count;                /* background coroutines alive */
+	unsigned bg_count; /* background coroutines alive */
 	struct waitq bg_waiters;
 	int fault_code;
 
@@ -126,7 +143,7 @@ struct pool {
 	unsigned ndevs;
 	bool resync_running, resync_wanted;
 	bool reap_wanted;
-	bool any_reservation;             /* some volume has, or had, a reservation */
+	bool any_reservation; /* some volume has, or had, a reservation */
 
 	struct pool_scrub_status scrub;
 	bool mover_wanted, mover_running, rebalancing;
@@ -135,12 +152,15 @@ struct pool {
 
 	uint32_t chunk_blocks;
 	uint64_t next_chunk_id, next_volume_id;
-	struct chunk **chunk_hash; size_t chunk_hash_size; uint64_t chunk_count;
-	struct chunk_list lists[5][COPIES_MAX + 1];  /* by kind, copies */
+	struct chunk **chunk_hash;
+	size_t chunk_hash_size;
+	uint64_t chunk_count;
+	struct chunk_list lists[5][COPIES_MAX + 1]; /* by kind, copies */
 	struct chunk *dirty_chunks;
 	struct wpoint wp_meta, wp_boot, wp_data[COPIES_MAX + 1];
-	uint64_t reserved[COPIES_MAX + 1];   /* blocks promised to dirty data and fallocate, by copies */
-	uint64_t reserve_meta_blocks;        /* kept for nodes */
+	uint64_t reserved[COPIES_MAX +
+			  1];	      /* blocks promised to dirty data and fallocate, by copies */
+	uint64_t reserve_meta_blocks; /* kept for nodes */
 	uint64_t dirty_nodes_max;
 
 	struct node_cache *cache;
@@ -153,30 +173,30 @@ struct pool {
 	unsigned gate_count;
 	struct waitq gate_waiters, drain_waiters;
 	bool commit_running, commit_wanted;
-	struct waitq commit_waiters;      /* waiting for a commit to end */
-	struct waitq committer_waiters;   /* the committer itself, idle */
+	struct waitq commit_waiters;	/* waiting for a commit to end */
+	struct waitq committer_waiters; /* the committer itself, idle */
 	uint64_t commit_last_ns;
-	uint64_t dirty_since_ns;          /* 0: nothing to commit */
-	struct waitq data_waiters;        /* data_io reached 0, or a flush job ended */
+	uint64_t dirty_since_ns;   /* 0: nothing to commit */
+	struct waitq data_waiters; /* data_io reached 0, or a flush job ended */
 
-	struct sb_disk *sb;               /* newest durable */
-	struct sb_disk *sb_next;          /* being written */
+	struct sb_disk *sb;	 /* newest durable */
+	struct sb_disk *sb_next; /* being written */
 	uint64_t sb_seq;
-	uint64_t sb_seq_all;              /* newest that all devices in service have */
+	uint64_t sb_seq_all; /* newest that all devices in service have */
 	struct lock hb_lock;
 	uint64_t hb_seq, hb_last_ns;
 
 	/* intent log */
 	struct chunk *log_chunk;
-	uint32_t log_pos;                 /* next free block of the log chunk */
-	uint32_t log_tail;                /* first block still needed: what the durable commit lacks */
-	uint32_t log_frozen;              /* log_pos at the last freeze: the next tail */
+	uint32_t log_pos;    /* next free block of the log chunk */
+	uint32_t log_tail;   /* first block still needed: what the durable commit lacks */
+	uint32_t log_frozen; /* log_pos at the last freeze: the next tail */
 	uint64_t log_seq, log_epoch;
 	bool log_writing;
 	struct waitq log_waiters;
 
 	struct arena arena;
-	struct vol *vols;                 /* all volumes, by id ascending */
+	struct vol *vols; /* all volumes, by id ascending */
 	unsigned flush_jobs, flush_writes;
 	bool flush_wanted;
 	struct waitq flusher_waiters;
@@ -184,7 +204,7 @@ struct pool {
 	struct pool_event events[EVENTS_KEPT];
 	uint64_t event_seq;
 	uint64_t history_seq, sample_hour, trash_retention_s;
-	unsigned threshold;               /* percent last reported */
+	unsigned threshold; /* percent last reported */
 	uint64_t journal_last_ns;
 	uint64_t commits, log_writes, log_bytes, user_write_bytes;
 };

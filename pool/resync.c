@@ -9,8 +9,8 @@
 
 struct resync {
 	struct pool *p;
-	uint64_t since;           /* oldest gap */
-	uint64_t until;           /* the commit walked */
+	uint64_t since; /* oldest gap */
+	uint64_t until; /* the commit walked */
 	uint8_t *buf;
 	bool devs[POOL_DEVS_MAX]; /* being brought up to date */
 	unsigned generation[POOL_DEVS_MAX];
@@ -29,7 +29,8 @@ static unsigned stale_members(struct resync *r, struct addr a, uint64_t birth)
 	for (unsigned i = 0; c && i < c->nmembers; i++) {
 		uint64_t since = chunk_member_since(p, &c->m[i]);
 
-		if (since && since <= birth && r->devs[c->m[i].dev] && dev_writable(&p->devs[c->m[i].dev]))
+		if (since && since <= birth && r->devs[c->m[i].dev] &&
+		    dev_writable(&p->devs[c->m[i].dev]))
 			mask |= 1u << i;
 	}
 	lock_drop(&p->lock);
@@ -59,7 +60,12 @@ static int copy_to(struct resync *r, struct addr a, uint32_t blocks, unsigned ma
 	return 0;
 }
 
-struct node_check { struct resync *r; const struct node_ptr *ptr; uint64_t tree; uint8_t level; };
+struct node_check {
+	struct resync *r;
+	const struct node_ptr *ptr;
+	uint64_t tree;
+	uint8_t level;
+};
 
 static int verify_node(void *arg, const void *buf)
 {
@@ -82,18 +88,21 @@ static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint
 {
 	struct resync *r = arg;
 	unsigned mask = stale_members(r, ptr->addr, ptr->birth);
-	struct node_check nc = { r, ptr, tree_id, level };
+	struct node_check nc = {r, ptr, tree_id, level};
 	int rc;
 
 	if (stopped(r))
 		return ERR_FAULTED;
 	if (!mask)
 		return 0;
-	rc = chunk_read_verified(r->p, ptr->addr, NODE_BLOCKS, r->buf, verify_node, &nc, "resync of a node");
+	rc = chunk_read_verified(r->p, ptr->addr, NODE_BLOCKS, r->buf, verify_node, &nc,
+				 "resync of a node");
 	return rc ? rc : copy_to(r, ptr->addr, NODE_BLOCKS, mask);
 }
 
-struct ext_check { const struct extent *x; };
+struct ext_check {
+	const struct extent *x;
+};
 
 static int verify_ext(void *arg, const void *buf)
 {
@@ -109,21 +118,22 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 {
 	struct resync *r = arg;
 	struct extent x;
-	struct ext_check ec = { &x };
+	struct ext_check ec = {&x};
 	char what[96];
 	unsigned mask;
 	int rc;
 
-	if (tree_id < TREE_VOLUME_FIRST || it->key.type != VOL_KEY_EXTENT || extent_decode(it, &x) ||
-	    x.codec == EXTENT_RESERVED || x.birth < r->since)
+	if (tree_id < TREE_VOLUME_FIRST || it->key.type != VOL_KEY_EXTENT ||
+	    extent_decode(it, &x) || x.codec == EXTENT_RESERVED || x.birth < r->since)
 		return 0;
 	mask = stale_members(r, x.addr, x.birth);
 	if (!mask)
 		return 0;
-	snprintf(what, sizeof what, "resync of volume %llu object %llu offset %llu", (unsigned long long)tree_id,
-		 (unsigned long long)it->key.object, (unsigned long long)x.lblk * BLOCK_SIZE);
+	snprintf(what, sizeof what, "resync of volume %llu object %llu offset %llu",
+		 (unsigned long long)tree_id, (unsigned long long)it->key.object,
+		 (unsigned long long)x.lblk * BLOCK_SIZE);
 	rc = chunk_read_verified(r->p, x.addr, x.stored_blocks, r->buf, verify_ext, &ec, what);
-	if (rc == ERR_CSUM)           /* lost already: nothing to copy, reported */
+	if (rc == ERR_CSUM) /* lost already: nothing to copy, reported */
 		return 0;
 	if (rc) {
 		r->skipped++;
@@ -174,7 +184,8 @@ static void finish(struct resync *r)
 
 	lock_take(&p->lock);
 	for (unsigned i = 0; i < p->ndevs; i++)
-		r->devs[i] &= r->generation[i] == p->devs[i].generation;   /* else it missed something since */
+		r->devs[i] &= r->generation[i] ==
+			      p->devs[i].generation; /* else it missed something since */
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
 			for (unsigned i = 0; i < c->nmembers; i++)
@@ -190,24 +201,26 @@ static void finish(struct resync *r)
 			continue;
 		d->state = DEV_ONLINE;
 		d->stale_since = 0;
-		event_emit_locked(p, "resync-done", "device %u (%s) is up to date; %llu bytes copied", d->id, d->path,
+		event_emit_locked(p, "resync-done",
+				  "device %u (%s) is up to date; %llu bytes copied", d->id, d->path,
 				  (unsigned long long)d->resync_done);
 	}
 	lock_drop(&p->lock);
 }
 
-/* Members given to existing chunks must not be taken for current by a reader of older records: they are marked stale in the
- * same commit that names them. The log chunk needs no copying: its groups are short-lived and read from any member. */
+/* Members given to existing chunks must not be taken for current by a reader of older records: they
+ * are marked stale in the same commit that names them. The log chunk needs no copying: its groups
+ * are short-lived and read from any member. */
 static int run(struct resync *r)
 {
 	struct pool *p = r->p;
-	const struct walk_ops ops = { on_node, on_item, on_bad };
-	int rc = txn_commit_wait(p);  /* all older changes on disk, new members recorded */
+	const struct walk_ops ops = {on_node, on_item, on_bad};
+	int rc = txn_commit_wait(p); /* all older changes on disk, new members recorded */
 
 	if (!rc)
 		rc = walk_live(p, r->since, &ops, r);
 	if (!rc && r->skipped)
-		rc = -EIO;            /* what could not be read now may be readable later */
+		rc = -EIO; /* what could not be read now may be readable later */
 	if (!rc)
 		rc = chunk_flush_all(p);
 	return rc;
@@ -216,7 +229,7 @@ static int run(struct resync *r)
 static void resync_main(void *arg)
 {
 	struct pool *p = arg;
-	struct resync r = { .p = p };
+	struct resync r = {.p = p};
 	bool todo;
 	int rc = 0;
 
@@ -233,7 +246,8 @@ static void resync_main(void *arg)
 			rc = txn_commit_wait(p);
 		}
 		if (rc)
-			event_emit(p, "resync-stopped", "resync stopped: %s; it is tried again", err_str(rc));
+			event_emit(p, "resync-stopped", "resync stopped: %s; it is tried again",
+				   err_str(rc));
 		if (rc && !p->stopping && !p->faulted) {
 			co_sleep_ns(5000000000ull);
 			p->resync_wanted = true;
@@ -252,7 +266,8 @@ void resync_start_wanted(struct pool *p)
 	bool start;
 
 	lock_take(&p->lock);
-	start = p->resync_wanted && !p->resync_running && !p->mover_running && !p->stopping && !p->faulted;
+	start = p->resync_wanted && !p->resync_running && !p->mover_running && !p->stopping &&
+		!p->faulted;
 	if (start) {
 		p->resync_wanted = false;
 		p->resync_running = true;

@@ -45,16 +45,18 @@ int sb_validate(const struct sb_disk *sb, struct err *e)
 	if (le32_get(sb->crc) != sb_crc(sb))
 		return err_set(e, ERR_CSUM, "superblock checksum mismatch");
 	if (le32_get(sb->version) != SB_VERSION)
-		return err_set(e, ERR_VERSION, "format version %u; this Tarn knows %u", le32_get(sb->version),
-			       SB_VERSION);
+		return err_set(e, ERR_VERSION, "format version %u; this Tarn knows %u",
+			       le32_get(sb->version), SB_VERSION);
 	if (le64_get(sb->features_incompat) & ~SB_FEATURES_INCOMPAT)
-		return err_set(e, ERR_VERSION, "the pool uses features %llx this Tarn does not know",
+		return err_set(e, ERR_VERSION,
+			       "the pool uses features %llx this Tarn does not know",
 			       (unsigned long long)le64_get(sb->features_incompat));
 	if (blocks < 64 || blocks > 1u << 20 || blocks % 64 || !ndevs || ndevs > SB_DEVS_MAX ||
 	    le32_get(sb->own_dev) >= ndevs || le32_get(sb->boot_count) > SB_BOOT_MAX ||
 	    sb->map.level > NODE_LEVEL_MAX || sb->space.level > NODE_LEVEL_MAX ||
 	    sb->root.level > NODE_LEVEL_MAX)
-		return err_set(e, ERR_FORMAT, "superblock: chunk size, device or boot chunk count out of bounds");
+		return err_set(e, ERR_FORMAT,
+			       "superblock: chunk size, device or boot chunk count out of bounds");
 	if (!sb->pool_name[0] || memchr(sb->pool_name, 0, sizeof sb->pool_name) == NULL)
 		return err_set(e, ERR_FORMAT, "superblock: pool name");
 	for (uint32_t i = 0; i < ndevs; i++)
@@ -68,13 +70,16 @@ int sb_validate(const struct sb_disk *sb, struct err *e)
 
 void sb_to_text(FILE *f, const struct sb_disk *sb)
 {
-	fprintf(f, "superblock pool %s version %u txn %llu seq %llu%s\n", sb->pool_name, le32_get(sb->version),
-		(unsigned long long)le64_get(sb->txn), (unsigned long long)le64_get(sb->seq),
+	fprintf(f, "superblock pool %s version %u txn %llu seq %llu%s\n", sb->pool_name,
+		le32_get(sb->version), (unsigned long long)le64_get(sb->txn),
+		(unsigned long long)le64_get(sb->seq),
 		le32_get(sb->flags) & SB_FLAG_CLEAN ? " clean" : "");
-	fprintf(f, "  chunk blocks %u, next chunk %llx, next volume %llu\n", le32_get(sb->chunk_blocks),
-		(unsigned long long)le64_get(sb->next_chunk_id), (unsigned long long)le64_get(sb->next_volume_id));
-	fprintf(f, "  log chunk %llx pos %u seq %llu epoch %llu\n", (unsigned long long)le64_get(sb->log_chunk_id),
-		le32_get(sb->log_pos), (unsigned long long)le64_get(sb->log_seq),
+	fprintf(f, "  chunk blocks %u, next chunk %llx, next volume %llu\n",
+		le32_get(sb->chunk_blocks), (unsigned long long)le64_get(sb->next_chunk_id),
+		(unsigned long long)le64_get(sb->next_volume_id));
+	fprintf(f, "  log chunk %llx pos %u seq %llu epoch %llu\n",
+		(unsigned long long)le64_get(sb->log_chunk_id), le32_get(sb->log_pos),
+		(unsigned long long)le64_get(sb->log_seq),
 		(unsigned long long)le64_get(sb->log_epoch));
 	fprintf(f, "  map %llx level %u, space %llx level %u, root %llx level %u\n",
 		(unsigned long long)le64_get(sb->map.ptr.addr), sb->map.level,
@@ -108,7 +113,7 @@ int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e)
 {
 	struct sb_disk *buf;
 	bool found = false;
-	struct err first = { 0 };
+	struct err first = {0};
 
 	if (b->size_bytes < SB_DATA_START + SB_RING_BYTES)
 		return err_set(e, ERR_MAGIC, "%s: too small to be a device of a pool", b->path);
@@ -116,8 +121,9 @@ int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e)
 	if (!buf)
 		return err_set(e, -ENOMEM, "out of memory");
 	for (unsigned i = 0; i < 2 * SB_RING_SLOTS; i++) {
-		struct err one = { 0 };
-		int rc = dev_read(b, ring_off(b, i / SB_RING_SLOTS, i % SB_RING_SLOTS), buf, SB_SIZE);
+		struct err one = {0};
+		int rc = dev_read(b, ring_off(b, i / SB_RING_SLOTS, i % SB_RING_SLOTS), buf,
+				  SB_SIZE);
 
 		if (rc)
 			err_set(&one, rc, "read superblock: %s", err_str(rc));
@@ -212,10 +218,15 @@ static int write_once(struct pool *p, struct sb_disk *sb, uint8_t *images, struc
 		for (unsigned copy = 0; copy < 2; copy++, n++) {
 			struct sb_io *s = &ios[n];
 
-			*s = (struct sb_io){ .iov = { img, SB_SIZE }, .dev = d, .batch = &b };
-			s->io = (struct dev_io){ .op = DEV_WRITE, .flags = DEV_IO_FUA,
-				.off_bytes = ring_off(d->backend, copy, slot), .len_bytes = SB_SIZE,
-				.iov = &s->iov, .iovcnt = 1, .done = sb_io_done, .arg = s };
+			*s = (struct sb_io){.iov = {img, SB_SIZE}, .dev = d, .batch = &b};
+			s->io = (struct dev_io){.op = DEV_WRITE,
+						.flags = DEV_IO_FUA,
+						.off_bytes = ring_off(d->backend, copy, slot),
+						.len_bytes = SB_SIZE,
+						.iov = &s->iov,
+						.iovcnt = 1,
+						.done = sb_io_done,
+						.arg = s};
 			d->inflight++;
 			be[n] = d->backend;
 		}
@@ -249,7 +260,7 @@ int sb_write_all(struct pool *p, struct sb_disk *sb)
 		if (!rc || faulted)
 			break;
 		if (rc != ERR_DEV_GONE)
-			rc = 0;          /* again, to the devices that are left */
+			rc = 0; /* again, to the devices that are left */
 	}
 	free(images);
 	free(ios);

@@ -1,6 +1,7 @@
 /* sb: reading and writing superblocks and heartbeats.
  *
- * Written to both rings of every device in service, after everything the roots reach is durable. Yields; no lock held.
+ * Written to both rings of every device in service, after everything the roots reach is durable.
+ * Yields; no lock held.
  */
 #ifndef TARN_POOL_SB_H
 #define TARN_POOL_SB_H
@@ -10,13 +11,14 @@
 int sb_validate(const struct sb_disk *sb, struct err *e);
 void sb_to_text(FILE *f, const struct sb_disk *sb);
 void sb_seal(struct sb_disk *sb, uint32_t own_dev);
-/* Is a newer than b? By transaction first: two lives of a pool that parted (a device missed an import) count seq alike, but
- * every import skips transactions. */
+/* Is a newer than b? By transaction first: two lives of a pool that parted (a device missed an
+ * import) count seq alike, but every import skips transactions. */
 bool sb_newer(const struct sb_disk *a, const struct sb_disk *b);
 /* The newest valid superblock of one device. ERR_MAGIC when there is none at all. */
 int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e);
-/* Fill the device table and write sb (seq advanced) to all devices in service, durably. Devices that fail are faulted and
- * it is written again to the others, so that the newest superblock always lists who missed it. */
+/* Fill the device table and write sb (seq advanced) to all devices in service, durably. Devices
+ * that fail are faulted and it is written again to the others, so that the newest superblock always
+ * lists who missed it. */
 int sb_write_all(struct pool *p, struct sb_disk *sb);
 void root_to_disk(const struct btree *bt, struct sb_root_disk *ret_d);
 void node_ptr_from_disk(const struct node_ptr_disk *d, struct node_ptr *ret_p);
@@ -24,7 +26,8 @@ void node_ptr_to_disk(const struct node_ptr *ptr, struct node_ptr_disk *ret_d);
 
 /* Heartbeat: write one to every device; ERR_IN_USE when another host moved it since ours. */
 void heartbeat_write(struct pool *p);
-/* Is somebody else alive on this pool? Waits for up to three beats unless the last writer was this boot of this host. */
+/* Is somebody else alive on this pool? Waits for up to three beats unless the last writer was this
+ * boot of this host. */
 int heartbeat_check(struct dev_backend **devs, unsigned n, const uint8_t *pool_uuid, struct err *e);
 void heartbeat_host(char *ret_boot_id, unsigned bsize, char *ret_host, unsigned hsize);
 #define HEARTBEAT_NS 2000000000ull

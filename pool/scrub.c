@@ -1,7 +1,9 @@
-/* scrub: read every copy of everything that is in use, verify it, repair what is wrong from a right copy.
+/* scrub: read every copy of everything that is in use, verify it, repair what is wrong from a right
+ * copy.
  *
- * Walks the live trees; a node or extent is verified on each current member in turn. Counts per device; what could not
- * be repaired stays in the counters and in the events. Throttled like the mover; stops with the pool and then starts from the beginning.
+ * Walks the live trees; a node or extent is verified on each current member in turn. Counts per
+ * device; what could not be repaired stays in the counters and in the events. Throttled like the
+ * mover; stops with the pool and then starts from the beginning.
  */
 #include <string.h>
 #include "pool/chunk.h"
@@ -15,7 +17,10 @@ struct scrub {
 	uint8_t *buf;
 };
 
-struct target { unsigned member; uint32_t dev; };
+struct target {
+	unsigned member;
+	uint32_t dev;
+};
 
 static unsigned current_members(struct pool *p, struct addr a, struct target *t)
 {
@@ -26,7 +31,7 @@ static unsigned current_members(struct pool *p, struct addr a, struct target *t)
 	c = chunk_find(p, addr_chunk(a));
 	for (unsigned i = 0; c && i < c->nmembers; i++)
 		if (p->devs[c->m[i].dev].state == DEV_ONLINE && !chunk_member_since(p, &c->m[i]))
-			t[n++] = (struct target){ i, c->m[i].dev };
+			t[n++] = (struct target){i, c->m[i].dev};
 	lock_drop(&p->lock);
 	return n;
 }
@@ -43,8 +48,8 @@ static void count(struct pool *p, uint32_t dev, uint32_t blocks, bool bad, bool 
 }
 
 /* One copy: read and verify; if it is bad, read a right one and write it back. */
-static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, const struct target *t, chunk_verify_fn *fn,
-		      void *arg, const char *what)
+static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, const struct target *t,
+		      chunk_verify_fn *fn, void *arg, const char *what)
 {
 	struct pool *p = s->p;
 	uint64_t start = reactor_now_ns(), took;
@@ -58,8 +63,9 @@ static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, const str
 		fixed = chunk_read_verified(p, a, blocks, s->buf, fn, arg, what);
 		if (!fixed)
 			fixed = chunk_write_member(p, a, blocks, s->buf, t->member);
-		event_emit(p, fixed ? "scrub-bad" : "scrub-repaired", "%s: %s on device %u; %s", what, err_str(why),
-			   t->dev, fixed ? "no right copy to repair it from" : "repaired");
+		event_emit(p, fixed ? "scrub-bad" : "scrub-repaired", "%s: %s on device %u; %s",
+			   what, err_str(why), t->dev,
+			   fixed ? "no right copy to repair it from" : "repaired");
 		if (fixed == ERR_FAULTED)
 			return fixed;
 	}
@@ -70,8 +76,8 @@ static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, const str
 	return p->scrub.stop || p->stopping || p->faulted ? ERR_FAULTED : 0;
 }
 
-static int scrub_run(struct scrub *s, struct addr a, uint32_t blocks, chunk_verify_fn *fn, void *arg,
-		     const char *what)
+static int scrub_run(struct scrub *s, struct addr a, uint32_t blocks, chunk_verify_fn *fn,
+		     void *arg, const char *what)
 {
 	struct target t[MEMBERS_MAX];
 	unsigned n = current_members(s->p, a, t);
@@ -82,7 +88,12 @@ static int scrub_run(struct scrub *s, struct addr a, uint32_t blocks, chunk_veri
 	return rc;
 }
 
-struct node_arg { struct pool *p; const struct node_ptr *ptr; uint64_t tree; uint8_t level; };
+struct node_arg {
+	struct pool *p;
+	const struct node_ptr *ptr;
+	uint64_t tree;
+	uint8_t level;
+};
 
 static int verify_node(void *arg, const void *buf)
 {
@@ -94,7 +105,7 @@ static int verify_node(void *arg, const void *buf)
 static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level)
 {
 	struct scrub *s = arg;
-	struct node_arg na = { s->p, ptr, tree_id, level };
+	struct node_arg na = {s->p, ptr, tree_id, level};
 	char what[64];
 
 	snprintf(what, sizeof what, "tree %llu node %llx", (unsigned long long)tree_id,
@@ -118,11 +129,12 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 	struct extent x;
 	char what[96];
 
-	if (tree_id < TREE_VOLUME_FIRST || it->key.type != VOL_KEY_EXTENT || extent_decode(it, &x) ||
-	    x.codec == EXTENT_RESERVED)
+	if (tree_id < TREE_VOLUME_FIRST || it->key.type != VOL_KEY_EXTENT ||
+	    extent_decode(it, &x) || x.codec == EXTENT_RESERVED)
 		return 0;
-	snprintf(what, sizeof what, "volume %llu object %llu offset %llu", (unsigned long long)tree_id,
-		 (unsigned long long)it->key.object, (unsigned long long)x.lblk * BLOCK_SIZE);
+	snprintf(what, sizeof what, "volume %llu object %llu offset %llu",
+		 (unsigned long long)tree_id, (unsigned long long)it->key.object,
+		 (unsigned long long)x.lblk * BLOCK_SIZE);
 	return scrub_run(s, x.addr, x.stored_blocks, verify_extent, &x, what);
 }
 
@@ -139,9 +151,9 @@ static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8
 
 static void scrub_main(void *arg)
 {
-	const struct walk_ops ops = { on_node, on_item, on_bad };
+	const struct walk_ops ops = {on_node, on_item, on_bad};
 	struct pool *p = arg;
-	struct scrub s = { .p = p };
+	struct scrub s = {.p = p};
 	int rc = -ENOMEM;
 
 	s.buf = aligned_alloc(BLOCK_SIZE, EXTENT_BLOCKS_MAX * BLOCK_SIZE);
@@ -152,9 +164,11 @@ static void scrub_main(void *arg)
 	p->scrub.running = false;
 	p->scrub.complete = !rc;
 	p->scrub.ended_ns = reactor_wall_ns();
-	event_emit_locked(p, rc ? "scrub-stopped" : "scrub-done", "scrub %s: %llu bytes read, %llu repaired, %llu not",
+	event_emit_locked(p, rc ? "scrub-stopped" : "scrub-done",
+			  "scrub %s: %llu bytes read, %llu repaired, %llu not",
 			  rc ? "stopped" : "complete", (unsigned long long)p->scrub.done_bytes,
-			  (unsigned long long)p->scrub.repaired, (unsigned long long)p->scrub.unrepaired);
+			  (unsigned long long)p->scrub.repaired,
+			  (unsigned long long)p->scrub.unrepaired);
 	p->bg_count--;
 	waitq_wake_all(&p->bg_waiters);
 	lock_drop(&p->lock);
@@ -189,8 +203,11 @@ int pool_scrub_start(struct pool *p, struct err *e)
 	}
 	lock_drop(&p->lock);
 	if (rc)
-		return err_set(e, rc, rc == -EBUSY ? "a scrub is running; `tarn pool status` shows how far it is" :
-			       "the pool cannot be scrubbed now: %s", err_str(rc));
+		return err_set(
+			e, rc,
+			rc == -EBUSY ? "a scrub is running; `tarn pool status` shows how far it is"
+				     : "the pool cannot be scrubbed now: %s",
+			err_str(rc));
 	if (!co_spawn(p->bg, scrub_main, p))
 		return 0;
 	lock_take(&p->lock);

@@ -81,7 +81,8 @@ uint64_t space_available(struct pool *p, unsigned copies)
 {
 	uint64_t have = p->lists[CHUNK_DATA][copies].free_blocks;
 
-	have += chunk_creatable(p, copies, keep_slots(p) + overhang_slots(p, copies)) * p->chunk_blocks;
+	have += chunk_creatable(p, copies, keep_slots(p) + overhang_slots(p, copies)) *
+		p->chunk_blocks;
 	return have > p->reserved[copies] ? have - p->reserved[copies] : 0;
 }
 
@@ -105,7 +106,8 @@ static uint64_t guaranteed_to_others(const struct vol *self, unsigned copies)
 	for (const struct vol *v = self->p->vols; v; v = v->next) {
 		uint64_t has = v->logical_blocks + v->active_blocks + v->reserved_blocks;
 
-		if (v != self && v->copies == copies && !v->destroying && !v->trashed_ns && v->reservation_blocks > has)
+		if (v != self && v->copies == copies && !v->destroying && !v->trashed_ns &&
+		    v->reservation_blocks > has)
 			n += v->reservation_blocks - has;
 	}
 	return n;
@@ -215,11 +217,12 @@ static void wp_set(struct wpoint *wp, struct chunk *c)
 		c->is_write_point = true;
 }
 
-/* The emptiest chunk with at least min_free; one whose devices are all in service if there is any. */
+/* The emptiest chunk with at least min_free; one whose devices are all in service if there is any.
+ */
 static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned copies, uint32_t min_free)
 {
-	struct chunk *best[2] = { NULL, NULL };
-	uint32_t best_free[2] = { min_free ? min_free - 1 : 0, min_free ? min_free - 1 : 0 };
+	struct chunk *best[2] = {NULL, NULL};
+	uint32_t best_free[2] = {min_free ? min_free - 1 : 0, min_free ? min_free - 1 : 0};
 
 	for (struct chunk *c = p->lists[kind][copies].head; c; c = c->list_next) {
 		uint32_t f = chunk_free_blocks(p, c);
@@ -236,8 +239,9 @@ static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned copies, uin
 	return best[1] ? best[1] : best[0];
 }
 
-/* Next chunk for a data stream: a new one while there are slots to spare, else the emptiest. What was admitted must find a
- * place even when a device has left since: then from the reserve, at last with fewer copies. */
+/* Next chunk for a data stream: a new one while there are slots to spare, else the emptiest. What
+ * was admitted must find a place even when a device has left since: then from the reserve, at last
+ * with fewer copies. */
 static struct chunk *next_data_chunk(struct pool *p, unsigned copies)
 {
 	struct chunk *c = emptiest(p, CHUNK_DATA, copies, 1), *n = NULL;
@@ -252,8 +256,8 @@ static struct chunk *next_data_chunk(struct pool *p, unsigned copies)
 	return n ? n : c;
 }
 
-int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr, uint32_t *ret_blocks,
-		     struct chunk **ret_need)
+int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr,
+		     uint32_t *ret_blocks, struct chunk **ret_need)
 {
 	struct wpoint *wp = &p->wp_data[copies];
 
@@ -340,7 +344,7 @@ static int txn_add_free(struct txn *t, struct addr a, uint32_t blocks)
 		t->frees = f;
 		t->frees_cap = cap;
 	}
-	t->frees[t->frees_count++] = (struct free_ext){ a, blocks };
+	t->frees[t->frees_count++] = (struct free_ext){a, blocks};
 	return 0;
 }
 
@@ -349,7 +353,9 @@ void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten)
 	struct chunk *c = chunk_find(p, addr_chunk(a));
 
 	if (!c || addr_block(a) + blocks > p->chunk_blocks || c->kind == CHUNK_LOG) {
-		pool_fault_locked(p, ERR_FORMAT, "free blocks of no chunk: the pool is damaged, run `tarn pool check`");
+		pool_fault_locked(
+			p, ERR_FORMAT,
+			"free blocks of no chunk: the pool is damaged, run `tarn pool check`");
 		return;
 	}
 	if (unwritten && c->bits) {
@@ -381,7 +387,8 @@ int space_apply_frees(struct pool *p, struct chunk **ret_need)
 		}
 		for (uint32_t i = first; i < first + f->blocks; i++) {
 			if (!bit_get(c->bits, i) || bit_get(c->busy, i)) {
-				pool_fault_locked(p, ERR_FORMAT, "free a free block: the pool is damaged, run "
+				pool_fault_locked(p, ERR_FORMAT,
+						  "free a free block: the pool is damaged, run "
 						  "`tarn pool check`");
 				return ERR_FAULTED;
 			}
@@ -443,7 +450,7 @@ static int load_step(struct pool *p, void *arg)
 
 	if (!c || c->bits)
 		return 0;
-	rc = btree_get(&p->space, (struct key){ id, 1, 0 }, &it);
+	rc = btree_get(&p->space, (struct key){id, 1, 0}, &it);
 	if (rc)
 		return rc == -ENOENT ? ERR_FORMAT : rc;
 	if (it.len != bytes)

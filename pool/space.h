@@ -1,14 +1,15 @@
 /* space: blocks inside chunks: admission, allocation, free after commit.
  *
- * A chunk's bits say what is allocated as of the open transaction; its busy bits say what was freed but may still be
- * needed: by the last durable state, or by a reader that started before the free. A block can be handed
- * out when both are clear.
+ * A chunk's bits say what is allocated as of the open transaction; its busy bits say what was freed
+ * but may still be needed: by the last durable state, or by a reader that started before the free.
+ * A block can be handed out when both are clear.
  *
- * Life of a freed block: space_free() queues it in the open transaction -> at the freeze its bit is cleared
- * and busy set -> when that transaction is durable and no reader as old as it remains, busy is cleared.
+ * Life of a freed block: space_free() queues it in the open transaction -> at the freeze its bit is
+ * cleared and busy set -> when that transaction is durable and no reader as old as it remains, busy
+ * is cleared.
  *
- * Invariants: 1. a block's bit and busy are never both set; 2. used = bits set; 3. what space_admit() granted can be allocated
- * until it is given back or used.
+ * Invariants: 1. a block's bit and busy are never both set; 2. used = bits set; 3. what
+ * space_admit() granted can be allocated until it is given back or used.
  *
  * Everything under the pool's lock; pure memory.
  */
@@ -16,7 +17,8 @@
 #define TARN_POOL_SPACE_H
 #include "pool/pool_types.h"
 
-/* Promise `blocks` blocks of a `copies` policy. -ENOSPC when they do not fit; nothing is changed then. */
+/* Promise `blocks` blocks of a `copies` policy. -ENOSPC when they do not fit; nothing is changed
+ * then. */
 int space_admit(struct pool *p, unsigned copies, uint64_t blocks);
 /* The same for a volume: what others have reserved (reservation=) is not for it. */
 struct vol;
@@ -28,12 +30,14 @@ uint64_t space_available(struct pool *p, unsigned copies);
 /* Is there room for changes to metadata outside the reserve? */
 bool space_meta_ok(struct pool *p);
 
-/* Allocate up to want contiguous data blocks (at least 1); ERR_NEED_NODE: load *ret_need's bitmap first (space_load). */
-int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr, uint32_t *ret_blocks,
-		     struct chunk **ret_need);
+/* Allocate up to want contiguous data blocks (at least 1); ERR_NEED_NODE: load *ret_need's bitmap
+ * first (space_load). */
+int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr,
+		     uint32_t *ret_blocks, struct chunk **ret_need);
 /* Allocate one node in metadata (boot: in boot chunks). */
 int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr);
-/* Free blocks after the open transaction is durable. unwritten: no I/O to them was ever started: reusable at once. */
+/* Free blocks after the open transaction is durable. unwritten: no I/O to them was ever started:
+ * reusable at once. */
 void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten);
 
 /* Load a chunk's bitmap. Yields; no lock held. */
@@ -47,8 +51,17 @@ bool space_can_complete(struct pool *p, const struct chunk *c);
 /* Recompute the reserve after the geometry changed. */
 void space_reserve_init(struct pool *p);
 int space_bits_alloc(struct pool *p, struct chunk *c);
-static inline bool bit_get(const uint64_t *b, uint32_t i) { return b[i / 64] >> (i % 64) & 1; }
-static inline void bit_set(uint64_t *b, uint32_t i) { b[i / 64] |= 1ull << (i % 64); }
-static inline void bit_clear(uint64_t *b, uint32_t i) { b[i / 64] &= ~(1ull << (i % 64)); }
+static inline bool bit_get(const uint64_t *b, uint32_t i)
+{
+	return b[i / 64] >> (i % 64) & 1;
+}
+static inline void bit_set(uint64_t *b, uint32_t i)
+{
+	b[i / 64] |= 1ull << (i % 64);
+}
+static inline void bit_clear(uint64_t *b, uint32_t i)
+{
+	b[i / 64] &= ~(1ull << (i % 64));
+}
 
 #endif

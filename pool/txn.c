@@ -23,7 +23,7 @@ static uint64_t op_txn(void *ctx)
 	return ((struct pool *)ctx)->open->nr;
 }
 
-const struct btree_ops txn_btree_ops = { op_alloc_node, op_free_node, op_txn };
+const struct btree_ops txn_btree_ops = {op_alloc_node, op_free_node, op_txn};
 
 /* ---- readers ---- */
 
@@ -33,7 +33,8 @@ struct txn *txn_read_begin_locked(struct pool *p)
 	return p->open;
 }
 
-/* The transaction after the committed one may be frozen already: what it freed is still in the committed trees. */
+/* The transaction after the committed one may be frozen already: what it freed is still in the
+ * committed trees. */
 struct txn *txn_read_begin_committed_locked(struct pool *p)
 {
 	p->oldest->readers++;
@@ -66,7 +67,12 @@ void txn_read_end(struct pool *p, struct txn *t)
 
 /* ---- reading nodes ---- */
 
-struct node_verify { struct pool *p; const struct node_ptr *ptr; uint64_t tree_id; uint8_t level; };
+struct node_verify {
+	struct pool *p;
+	const struct node_ptr *ptr;
+	uint64_t tree_id;
+	uint8_t level;
+};
 
 static int verify_node(void *arg, const void *buf)
 {
@@ -96,8 +102,8 @@ static void reading_done(struct pool *p, struct node_reading *me)
 
 int node_read_ptr(struct pool *p, struct node_ptr ptr, uint64_t tree_id, uint8_t level)
 {
-	struct node_verify v = { p, &ptr, tree_id, level };
-	struct node_reading me = { .addr = ptr.addr }, *other;
+	struct node_verify v = {p, &ptr, tree_id, level};
+	struct node_reading me = {.addr = ptr.addr}, *other;
 	struct node *cached;
 	char what[64];
 	uint8_t *buf;
@@ -110,7 +116,7 @@ int node_read_ptr(struct pool *p, struct node_ptr ptr, uint64_t tree_id, uint8_t
 		return 0;
 	}
 	other = find_reading(p, ptr.addr);
-	if (other) {                  /* the caller looks again when woken */
+	if (other) { /* the caller looks again when woken */
 		waitq_wait(&other->waiters, &p->lock);
 		rc = p->faulted ? ERR_FAULTED : 0;
 		lock_drop(&p->lock);
@@ -124,7 +130,8 @@ int node_read_ptr(struct pool *p, struct node_ptr ptr, uint64_t tree_id, uint8_t
 	buf = node_buf_alloc();
 	snprintf(what, sizeof what, "tree %llu node %llx", (unsigned long long)tree_id,
 		 (unsigned long long)ptr.addr.v);
-	rc = buf ? chunk_read_verified(p, ptr.addr, NODE_BLOCKS, buf, verify_node, &v, what) : -ENOMEM;
+	rc = buf ? chunk_read_verified(p, ptr.addr, NODE_BLOCKS, buf, verify_node, &v, what)
+		 : -ENOMEM;
 	lock_take(&p->lock);
 	if (!rc && !node_cache_insert(p->cache, ptr.addr, ptr.birth, buf))
 		rc = -ENOMEM;

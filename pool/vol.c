@@ -15,13 +15,17 @@ static int name_check(const char *name, struct err *e)
 	size_t n = strlen(name);
 
 	if (!n || n > VOL_NAME_MAX)
-		return err_set(e, -EINVAL, "volume name must have 1 to %u characters", VOL_NAME_MAX);
+		return err_set(e, -EINVAL, "volume name must have 1 to %u characters",
+			       VOL_NAME_MAX);
 	for (size_t i = 0; i < n; i++)
 		if (!isalnum((unsigned char)name[i]) && !strchr("_-.", name[i]))
-			return err_set(e, -EINVAL, "volume name '%s': only letters, digits and _ - . are allowed",
-				       name);
+			return err_set(
+				e, -EINVAL,
+				"volume name '%s': only letters, digits and _ - . are allowed",
+				name);
 	if (name[0] == '.' || name[0] == '-')
-		return err_set(e, -EINVAL, "volume name '%s' may not begin with '%c'", name, name[0]);
+		return err_set(e, -EINVAL, "volume name '%s' may not begin with '%c'", name,
+			       name[0]);
 	return 0;
 }
 
@@ -41,7 +45,8 @@ bool vol_name_taken(struct pool *p, const char *name)
 
 static int not_found(struct err *e, const char *name)
 {
-	return err_set(e, -ENOENT, "no volume '%s' in this pool; `tarn volume list` shows what there is", name);
+	return err_set(e, -ENOENT,
+		       "no volume '%s' in this pool; `tarn volume list` shows what there is", name);
 }
 
 unsigned vol_usable_devs(const struct pool *p)
@@ -49,7 +54,8 @@ unsigned vol_usable_devs(const struct pool *p)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < p->ndevs; i++)
-		n += p->devs[i].state != DEV_NONE && !(p->devs[i].flags & (DEV_F_EVACUATE | DEV_F_SPARE));
+		n += p->devs[i].state != DEV_NONE &&
+		     !(p->devs[i].flags & (DEV_F_EVACUATE | DEV_F_SPARE));
 	return n;
 }
 
@@ -60,12 +66,14 @@ static int options_check(struct pool *p, const struct vol_options *o, struct err
 	if (o->copies < 1 || o->copies > COPIES_MAX)
 		return err_set(e, -EINVAL, "copies must be 1 to %u", COPIES_MAX);
 	if (o->copies > vol_usable_devs(p))
-		return err_set(e, -EINVAL, "copies=%u needs as many devices; the pool has %u", o->copies,
-			       vol_usable_devs(p));
+		return err_set(e, -EINVAL, "copies=%u needs as many devices; the pool has %u",
+			       o->copies, vol_usable_devs(p));
 	if (o->compression > VOL_COMPRESS_LZ4)
 		return err_set(e, -EINVAL, "unknown compression");
 	if (o->type == VOL_TYPE_BLOCK && (!o->size_bytes || o->size_bytes % BLOCK_SIZE))
-		return err_set(e, -EINVAL, "a block volume needs a size that is a multiple of %u bytes", BLOCK_SIZE);
+		return err_set(e, -EINVAL,
+			       "a block volume needs a size that is a multiple of %u bytes",
+			       BLOCK_SIZE);
 	if (o->size_bytes > VOL_OBJECT_BYTES_MAX)
 		return err_set(e, -EFBIG, "size is larger than 8 EiB");
 	return 0;
@@ -94,7 +102,7 @@ static struct vol *vol_new(struct pool *p, const char *name, const struct vol_op
 	RB_INIT(&v->active);
 	RB_INIT(&v->flushing);
 	btree_init(&v->tree, &txn_btree_ops, p, p->cache, p->uuid, v->id,
-		   (struct node_ptr){ ADDR_NONE, 0, 0 }, 0);
+		   (struct node_ptr){ADDR_NONE, 0, 0}, 0);
 	v->rec_dirty = true;
 	return v;
 }
@@ -122,7 +130,9 @@ int vol_create(struct pool *p, const char *name, const struct vol_options *o, st
 	lock_drop(&p->lock);
 	txn_leave(p);
 	if (rc)
-		return err_set(e, rc, rc == -EEXIST ? "volume '%s' exists already" : "volume '%s': out of memory",
+		return err_set(e, rc,
+			       rc == -EEXIST ? "volume '%s' exists already"
+					     : "volume '%s': out of memory",
 			       name);
 	rc = txn_commit_wait(p);
 	return rc ? err_set(e, rc, "create volume %s: commit: %s", name, err_str(rc)) : 0;
@@ -210,10 +220,16 @@ unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max)
 
 /* ---- changes of the record ---- */
 
-struct change { const char *to; uint64_t size; uint32_t uid; enum vol_compression comp; };
+struct change {
+	const char *to;
+	uint64_t size;
+	uint32_t uid;
+	enum vol_compression comp;
+};
 typedef int change_fn(struct vol *v, const struct change *c, struct err *e);
 
-static int change_record(struct pool *p, const char *name, change_fn *fn, const struct change *c, struct err *e)
+static int change_record(struct pool *p, const char *name, change_fn *fn, const struct change *c,
+			 struct err *e)
 {
 	struct vol *v;
 	int rc = txn_enter(p, true);
@@ -246,7 +262,7 @@ static int set_compression(struct vol *v, const struct change *c, struct err *e)
 
 int vol_set_compression(struct pool *p, const char *name, enum vol_compression comp, struct err *e)
 {
-	return change_record(p, name, set_compression, &(struct change){ .comp = comp }, e);
+	return change_record(p, name, set_compression, &(struct change){.comp = comp}, e);
 }
 
 static int set_owner(struct vol *v, const struct change *c, struct err *e)
@@ -258,7 +274,7 @@ static int set_owner(struct vol *v, const struct change *c, struct err *e)
 
 int vol_set_owner(struct pool *p, const char *name, uint32_t uid, struct err *e)
 {
-	return change_record(p, name, set_owner, &(struct change){ .uid = uid }, e);
+	return change_record(p, name, set_owner, &(struct change){.uid = uid}, e);
 }
 
 static int set_reservation(struct vol *v, const struct change *c, struct err *e)
@@ -268,8 +284,10 @@ static int set_reservation(struct vol *v, const struct change *c, struct err *e)
 	v->reservation_blocks = 0;
 	if (space_available_vol(v) + v->logical_blocks + v->active_blocks < want) {
 		v->reservation_blocks = was;
-		return err_set(e, -ENOSPC, "the pool cannot guarantee that much: %llu bytes are free with this policy",
-			       (unsigned long long)space_available_vol(v) * BLOCK_SIZE);
+		return err_set(
+			e, -ENOSPC,
+			"the pool cannot guarantee that much: %llu bytes are free with this policy",
+			(unsigned long long)space_available_vol(v) * BLOCK_SIZE);
 	}
 	v->reservation_blocks = want;
 	v->p->any_reservation = true;
@@ -278,7 +296,7 @@ static int set_reservation(struct vol *v, const struct change *c, struct err *e)
 
 int vol_set_reservation(struct pool *p, const char *name, uint64_t bytes, struct err *e)
 {
-	return change_record(p, name, set_reservation, &(struct change){ .size = bytes }, e);
+	return change_record(p, name, set_reservation, &(struct change){.size = bytes}, e);
 }
 
 static int set_name(struct vol *v, const struct change *c, struct err *e)
@@ -286,7 +304,9 @@ static int set_name(struct vol *v, const struct change *c, struct err *e)
 	if (find_name(v->p, c->to))
 		return err_set(e, -EEXIST, "volume '%s' exists already", c->to);
 	if (v->refs)
-		return err_set(e, ERR_IN_USE, "volume '%s' is in use; unmount it or close its image first", v->name);
+		return err_set(e, ERR_IN_USE,
+			       "volume '%s' is in use; unmount it or close its image first",
+			       v->name);
 	memset(v->name, 0, sizeof v->name);
 	snprintf(v->name, sizeof v->name, "%s", c->to);
 	return 0;
@@ -296,7 +316,7 @@ int vol_rename(struct pool *p, const char *name, const char *to, struct err *e)
 {
 	int rc = name_check(to, e);
 
-	return rc ? rc : change_record(p, name, set_name, &(struct change){ .to = to }, e);
+	return rc ? rc : change_record(p, name, set_name, &(struct change){.to = to}, e);
 }
 
 static int set_size(struct vol *v, const struct change *c, struct err *e)
@@ -306,7 +326,8 @@ static int set_size(struct vol *v, const struct change *c, struct err *e)
 	return 0;
 }
 
-int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow_shrink, struct err *e)
+int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow_shrink,
+	       struct err *e)
 {
 	void (*cb)(void *, uint64_t) = NULL;
 	void *cb_arg = NULL;
@@ -318,24 +339,32 @@ int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow
 		return rc;
 	was = v->size_bytes;
 	if (v->type != VOL_TYPE_BLOCK)
-		rc = err_set(e, -EINVAL, "'%s' is a file system volume: it grows and shrinks by itself", name);
+		rc = err_set(e, -EINVAL,
+			     "'%s' is a file system volume: it grows and shrinks by itself", name);
 	else if (!size_bytes || size_bytes % BLOCK_SIZE || size_bytes > VOL_OBJECT_BYTES_MAX)
-		rc = err_set(e, -EINVAL, "size must be a multiple of %u bytes, up to 8 EiB", BLOCK_SIZE);
+		rc = err_set(e, -EINVAL, "size must be a multiple of %u bytes, up to 8 EiB",
+			     BLOCK_SIZE);
 	else if (size_bytes < was && !allow_shrink)
-		rc = err_set(e, -EBUSY, "shrinking '%s' destroys what lies behind the new end; use --force to do it",
+		rc = err_set(e, -EBUSY,
+			     "shrinking '%s' destroys what lies behind the new end; use --force to "
+			     "do it",
 			     name);
-	/* A shrink cut short by a crash, or a write that raced with it, may have left something there. */
+	/* A shrink cut short by a crash, or a write that raced with it, may have left something
+	 * there. */
 	if (!rc && size_bytes > was) {
 		rc = vol_punch(v, VOL_BLOCK_OBJECT, was, UINT64_MAX - was, NULL, NULL);
 		if (rc)
-			err_set(e, rc, "clear what lies behind the end of %s: %s", name, err_str(rc));
+			err_set(e, rc, "clear what lies behind the end of %s: %s", name,
+				err_str(rc));
 	}
 	if (!rc)
-		rc = change_record(p, name, set_size, &(struct change){ .size = size_bytes }, e);
+		rc = change_record(p, name, set_size, &(struct change){.size = size_bytes}, e);
 	if (!rc && size_bytes < was) {
-		rc = vol_punch(v, VOL_BLOCK_OBJECT, size_bytes, UINT64_MAX - size_bytes, NULL, NULL);
+		rc = vol_punch(v, VOL_BLOCK_OBJECT, size_bytes, UINT64_MAX - size_bytes, NULL,
+			       NULL);
 		if (rc)
-			err_set(e, rc, "free what lies behind the end of %s: %s", name, err_str(rc));
+			err_set(e, rc, "free what lies behind the end of %s: %s", name,
+				err_str(rc));
 	}
 	lock_take(&p->lock);
 	cb = v->resize_cb;
@@ -361,14 +390,16 @@ static int set_destroying(struct vol *v, const struct change *c, struct err *e)
 {
 	(void)c;
 	if (v->refs)
-		return err_set(e, ERR_IN_USE, "volume '%s' is in use; unmount it or close its image first", v->name);
+		return err_set(e, ERR_IN_USE,
+			       "volume '%s' is in use; unmount it or close its image first",
+			       v->name);
 	v->destroying = true;
 	return 0;
 }
 
 int vol_destroy(struct pool *p, const char *name, struct err *e)
 {
-	int rc = change_record(p, name, set_destroying, &(struct change){ 0 }, e);
+	int rc = change_record(p, name, set_destroying, &(struct change){0}, e);
 
 	if (!rc) {
 		lock_take(&p->lock);
@@ -378,7 +409,9 @@ int vol_destroy(struct pool *p, const char *name, struct err *e)
 	return rc;
 }
 
-struct reap { bool empty; };
+struct reap {
+	bool empty;
+};
 
 /* Take a bounded bite out of a destroyed volume. */
 static int reap_step(struct vol *v, void *arg)
@@ -397,8 +430,9 @@ static int reap_step(struct vol *v, void *arg)
 		if (rc)
 			return rc;
 		k = it.key;
-		rc = k.type == VOL_KEY_EXTENT ? extent_replace(v, k.object, k.offset, EXTENT_BLOCKS_MAX, NULL, NULL)
-					      : btree_prepare(&v->tree, k);
+		rc = k.type == VOL_KEY_EXTENT
+			     ? extent_replace(v, k.object, k.offset, EXTENT_BLOCKS_MAX, NULL, NULL)
+			     : btree_prepare(&v->tree, k);
 		if (!rc && k.type != VOL_KEY_EXTENT)
 			rc = btree_del(&v->tree, k);
 		if (rc)
@@ -412,7 +446,7 @@ static int reap_step(struct vol *v, void *arg)
 static int step_del_record(struct pool *p, void *arg)
 {
 	struct vol *v = arg;
-	struct key k = { v->id, 1, 0 };
+	struct key k = {v->id, 1, 0};
 	int rc = btree_prepare(&p->root, k);
 
 	if (!rc)
@@ -425,15 +459,21 @@ static void drop_dirty(struct vol *v)
 	struct dseg *s, *next;
 
 	lock_take(&v->p->lock);
-	RB_FOREACH_SAFE(s, dtree, &v->active, next)
+	RB_FOREACH_SAFE (s, dtree, &v->active, next)
 		delta_drop(v, s->object, s->win * SEG_BLOCKS, (s->win + 1) * SEG_BLOCKS);
 	while (v->jobs)
 		waitq_wait(&v->p->data_waiters, &v->p->lock);
 	lock_drop(&v->p->lock);
 }
 
-/* Leaves that became empty while their neighbours were not in memory are still part of the tree. Gate held, so it stays as it is. */
-struct rest { struct vol *v; struct btree_cursor cur; struct node_ptr *ptrs; size_t count, cap; };
+/* Leaves that became empty while their neighbours were not in memory are still part of the tree.
+ * Gate held, so it stays as it is. */
+struct rest {
+	struct vol *v;
+	struct btree_cursor cur;
+	struct node_ptr *ptrs;
+	size_t count, cap;
+};
 
 static int step_rest(struct pool *p, void *arg)
 {
@@ -491,7 +531,7 @@ static void unlink_and_free_locked(struct pool *p, struct vol *v)
 static int reap_finish(struct vol *v)
 {
 	struct pool *p = v->p;
-	struct rest r = { .v = v };
+	struct rest r = {.v = v};
 	int rc = txn_enter(p, true);
 
 	if (rc)
@@ -503,7 +543,7 @@ static int reap_finish(struct vol *v)
 	if (!rc) {
 		lock_take(&p->lock);
 		free_rest_locked(p, &r);
-		v->tree.root = (struct node_ptr){ ADDR_NONE, 0, 0 };
+		v->tree.root = (struct node_ptr){ADDR_NONE, 0, 0};
 		v->tree.dirty = v->rec_dirty = false;
 		v->reaped = true;
 		txn_mark_dirty_locked(p);
@@ -521,7 +561,7 @@ static int reap_finish(struct vol *v)
 
 static int reap_volume(struct vol *v)
 {
-	struct reap r = { false };
+	struct reap r = {false};
 	int rc = 0;
 
 	drop_dirty(v);
@@ -553,7 +593,7 @@ void vol_reaper(void *arg)
 		rc = reap_volume(v);
 		lock_take(&p->lock);
 		if (rc)
-			v->lost = true;      /* tried again at the next import */
+			v->lost = true; /* tried again at the next import */
 	}
 	p->bg_count--;
 	waitq_wake_all(&p->bg_waiters);

@@ -1,17 +1,20 @@
 /* vol: a thin volume: numbered objects with data (extents) and keyed items, in one tree per volume.
  *
- * A block volume has one object, VOL_BLOCK_OBJECT. A file system keeps its inodes, names and xattrs as
- * items, and file data as the data of the object with the inode's number. Front ends call nothing else.
+ * A block volume has one object, VOL_BLOCK_OBJECT. A file system keeps its inodes, names and xattrs
+ * as items, and file data as the data of the object with the inode's number. Front ends call
+ * nothing else.
  *
- * Where a byte is: active delta (memory) -> delta being flushed (memory) -> tree extent -> hole (zero).
+ * Where a byte is: active delta (memory) -> delta being flushed (memory) -> tree extent -> hole
+ * (zero).
  *
- * Happy path of a write: admission (space reserved, memory throttle) -> enter the transaction gate -> under
- * the lock: copy into the delta, run the caller's change function -> leave -> acknowledged. It is
- * durable when vol_sync() returns, or after the next commit. After a crash the volume shows a prefix of
- * the acknowledged history that contains everything synced (law 4).
+ * Happy path of a write: admission (space reserved, memory throttle) -> enter the transaction gate
+ * -> under the lock: copy into the delta, run the caller's change function -> leave ->
+ * acknowledged. It is durable when vol_sync() returns, or after the next commit. After a crash the
+ * volume shows a prefix of the acknowledged history that contains everything synced (law 4).
  *
- * Thread and lock rule: all calls that say "yields" run in a coroutine on any reactor thread, with no
- * lock held. A vol_fn runs under the pool's lock: pure memory, short, no yield, may be run several times.
+ * Thread and lock rule: all calls that say "yields" run in a coroutine on any reactor thread, with
+ * no lock held. A vol_fn runs under the pool's lock: pure memory, short, no yield, may be run
+ * several times.
  *
  * Errors: -ENOSPC (space; clean, nothing changed), -EFBIG, ERR_FAULTED (pool suspended),
  * ERR_READONLY, -ENOMEM, ERR_CSUM/-EIO (no copy readable; event emitted), what a vol_fn returned.
@@ -30,129 +33,144 @@ struct vol;
 enum vol_type { VOL_TYPE_BLOCK = 1, VOL_TYPE_FS = 2 };
 enum vol_compression { VOL_COMPRESS_OFF = 0, VOL_COMPRESS_LZ4 = 1 };
 
-#define VOL_BLOCK_OBJECT 1u       /* data of a block volume */
-#define VOL_OBJECT_FIRST 16u      /* first number vol_new_object() hands out */
-#define VOL_KEY_EXTENT 0x80       /* key types from here on belong to vol; smaller ones to the front end */
-#define VOL_NAME_MAX 63
-#define VOL_OBJECT_BYTES_MAX (INT64_MAX - 4095)   /* 8 EiB of address space per object */
+#define VOL_BLOCK_OBJECT 1u  /* data of a block volume */
+#define VOL_OBJECT_FIRST 16u /* first number vol_new_object() hands out */
+#define VOL_KEY_EXTENT \
+	0x80 /* key types from here on belong to vol; smaller ones to the front end */
+#define VOL_NAME_MAX	     63
+#define VOL_OBJECT_BYTES_MAX (INT64_MAX - 4095) /* 8 EiB of address space per object */
 
-struct vol_info {                 /* a copy; sizes in bytes */
+struct vol_info { /* a copy; sizes in bytes */
 	uint64_t id;
 	char name[VOL_NAME_MAX + 1];
 	uint8_t uuid[16];
 	enum vol_type type;
 	enum vol_compression compression;
 	uint8_t copies;
-	uint64_t size_bytes;      /* block: device size. fs: 0 or quota (logical limit) */
-	uint64_t used_bytes;      /* stored data, one copy, after compression */
-	uint64_t logical_bytes;   /* mapped data before compression, including the delta */
-	uint64_t reserved_bytes;  /* promised and not yet written (fallocate) */
-	uint64_t delta_bytes;     /* dirty in memory */
+	uint64_t size_bytes;	    /* block: device size. fs: 0 or quota (logical limit) */
+	uint64_t used_bytes;	    /* stored data, one copy, after compression */
+	uint64_t logical_bytes;	    /* mapped data before compression, including the delta */
+	uint64_t reserved_bytes;    /* promised and not yet written (fallocate) */
+	uint64_t delta_bytes;	    /* dirty in memory */
 	uint64_t reservation_bytes; /* guaranteed, whatever others write */
-	uint64_t available_bytes; /* what can still be written with this policy, truthful thin number */
+	uint64_t available_bytes;   /* what can still be written with this policy, truthful thin
+				       number */
 	uint64_t created_ns;
-	uint32_t owner_uid;       /* may mount it without being root */
+	uint32_t owner_uid; /* may mount it without being root */
 	bool open, destroying;
 };
 
 /* ---- items: call only from a vol_fn (lock held) ----
- * get/seek/put/del as in btree.h; -ENOENT, ERR_NEED_NODE (return it from your vol_fn unchanged: it is
- * run again after the node was read). Rule for changes: first every get and vol_prepare(key) for every key
- * you will put or delete, then the puts and deletes; after the first change you must not return an
- * error. Every put and del is also a record of the intent log. */
+ * get/seek/put/del as in btree.h; -ENOENT, ERR_NEED_NODE (return it from your vol_fn unchanged: it
+ * is run again after the node was read). Rule for changes: first every get and vol_prepare(key) for
+ * every key you will put or delete, then the puts and deletes; after the first change you must not
+ * return an error. Every put and del is also a record of the intent log. */
 int vol_get(struct vol *v, struct key k, struct btree_item *ret_item);
 int vol_seek_ge(struct vol *v, struct key k, struct btree_item *ret_item);
 int vol_seek_le(struct vol *v, struct key k, struct btree_item *ret_item);
 int vol_prepare(struct vol *v, struct key k);
-int vol_put(struct vol *v, struct key k, const void *value, uint16_t len);   /* len <= NODE_VALUE_MAX */
+int vol_put(struct vol *v, struct key k, const void *value,
+	    uint16_t len); /* len <= NODE_VALUE_MAX */
 int vol_del(struct vol *v, struct key k);
 /* A fresh object number, never used before in this volume (also over crashes). */
 uint64_t vol_new_object(struct vol *v);
 /* Wall clock, ns since 1970, of the pool's environment. */
 uint64_t vol_wall_ns(struct vol *v);
-/* Bytes of data of an object dirty in the delta + mapped in the tree are not tracked per object here;
- * front ends that need st_blocks use vol_object_blocks: allocated 512-byte sectors, O(extents) limited to the
- * first `limit` extents then extrapolated. */
+/* Bytes of data of an object dirty in the delta + mapped in the tree are not tracked per object
+ * here; front ends that need st_blocks use vol_object_blocks: allocated 512-byte sectors,
+ * O(extents) limited to the first `limit` extents then extrapolated. */
 
 typedef int vol_fn(struct vol *v, void *arg);
 
 /* Run fn under the lock until it returns something other than ERR_NEED_NODE. Yields. */
 int vol_query(struct vol *v, vol_fn *fn, void *arg);
-/* The same inside the transaction gate: fn may change items. All its changes are atomic. Yields (gate,
- * throttle). never_full: the operation frees more than it takes (unlink, truncate): admitted on a full pool. */
+/* The same inside the transaction gate: fn may change items. All its changes are atomic. Yields
+ * (gate, throttle). never_full: the operation frees more than it takes (unlink, truncate): admitted
+ * on a full pool. */
 int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg);
 
 /* ---- data; offsets and lengths are bytes, any alignment; all yield ---- */
 
-/* Fill iov from [off, off+len): holes are zero. Verified against checksums; repaired from another copy. */
+/* Fill iov from [off, off+len): holes are zero. Verified against checksums; repaired from another
+ * copy. */
 int vol_read(struct vol *v, uint64_t object, uint64_t off, uint64_t len, void *buf);
-/* Write, and run fn (may be NULL) in the same atomic step, e.g. to grow a file. If fn returns an error
- * nothing is written. len <= VOL_WRITE_MAX per call. */
+/* Write, and run fn (may be NULL) in the same atomic step, e.g. to grow a file. If fn returns an
+ * error nothing is written. len <= VOL_WRITE_MAX per call. */
 #define VOL_WRITE_MAX (4u << 20)
-int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const void *buf, vol_fn *fn, void *arg);
-/* Deallocate [off, off+len), which reads as zero afterwards; len may reach past everything (UINT64_MAX - off).
- * Partial blocks at the edges are zeroed. fn runs with the LAST step; big ranges take several atomic steps, from the
- * end downwards. Never fails with -ENOSPC but for unaligned edges. */
+int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const void *buf,
+	      vol_fn *fn, void *arg);
+/* Deallocate [off, off+len), which reads as zero afterwards; len may reach past everything
+ * (UINT64_MAX - off). Partial blocks at the edges are zeroed. fn runs with the LAST step; big
+ * ranges take several atomic steps, from the end downwards. Never fails with -ENOSPC but for
+ * unaligned edges. */
 int vol_punch(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_fn *fn, void *arg);
 /* Promise space for the holes in [off, off+len) (fallocate). fn as for vol_write. */
 int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_fn *fn, void *arg);
-/* Next data / hole at or after off: 0 and *ret_off, or -ENXIO when no data follows. Reserved ranges are holes. */
+/* Next data / hole at or after off: 0 and *ret_off, or -ENXIO when no data follows. Reserved ranges
+ * are holes. */
 int vol_seek_data(struct vol *v, uint64_t object, uint64_t off, uint64_t *ret_off);
 int vol_seek_hole(struct vol *v, uint64_t object, uint64_t off, uint64_t *ret_off);
 /* Allocated bytes of one object in [0, UINT64_MAX): logical mapped + dirty. For st_blocks. */
 int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes);
-/* Everything of this volume acknowledged before the call is durable when it returns 0. Concurrent calls share
- * one log write. */
+/* Everything of this volume acknowledged before the call is durable when it returns 0. Concurrent
+ * calls share one log write. */
 int vol_sync(struct vol *v);
 
 /* ---- volumes; yield ---- */
 struct vol_options {
 	enum vol_type type;
-	uint8_t copies;                 /* 1..4 */
+	uint8_t copies; /* 1..4 */
 	enum vol_compression compression;
 	uint64_t size_bytes;
 	uint32_t owner_uid;
 };
 /* Create: durable when it returns. -EEXIST, -EINVAL (name, copies), -ENOSPC, text in e. */
 int vol_create(struct pool *p, const char *name, const struct vol_options *o, struct err *e);
-/* Destroy: gone at once, space comes back in background, resumed after a crash. ERR_IN_USE when open. */
+/* Destroy: gone at once, space comes back in background, resumed after a crash. ERR_IN_USE when
+ * open. */
 int vol_destroy(struct pool *p, const char *name, struct err *e);
-/* Throw away: out of sight and not to be opened, but whole until the pool's retention has passed (24 h unless set) or a full
- * pool needs the space. Restore by name (the newest of that name) or id (0: by name), optionally under another name. */
+/* Throw away: out of sight and not to be opened, but whole until the pool's retention has passed
+ * (24 h unless set) or a full pool needs the space. Restore by name (the newest of that name) or id
+ * (0: by name), optionally under another name. */
 int vol_trash(struct pool *p, const char *name, struct err *e);
 int vol_trash_restore(struct pool *p, const char *name, uint64_t id, const char *to, struct err *e);
 /* Destroy what is in the trash: all (name NULL, id 0) or one. */
-int vol_trash_empty(struct pool *p, const char *name, uint64_t id, unsigned *ret_count, struct err *e);
+int vol_trash_empty(struct pool *p, const char *name, uint64_t id, unsigned *ret_count,
+		    struct err *e);
 struct vol_trash_info {
 	char name[VOL_NAME_MAX + 1];
 	uint64_t id, trashed_ns, expires_ns, used_bytes;
 	enum vol_type type;
 };
 unsigned vol_trash_list(struct pool *p, struct vol_trash_info *ret_i, unsigned max);
-/* Space of the pool that no other volume can take: reservation=. In bytes of data, one copy. -ENOSPC when it is not there. */
+/* Space of the pool that no other volume can take: reservation=. In bytes of data, one copy.
+ * -ENOSPC when it is not there. */
 int vol_set_reservation(struct pool *p, const char *name, uint64_t bytes, struct err *e);
 /* Open counts references; the same name gives the same struct. -ENOENT. */
 int vol_open(struct pool *p, const char *name, struct vol **ret_v, struct err *e);
-void vol_close(struct vol *v);          /* does not sync; NULL is fine */
+void vol_close(struct vol *v); /* does not sync; NULL is fine */
 void vol_info_get(struct vol *v, struct vol_info *ret_i);
 /* Fill up to max infos sorted by name, returns how many there are. */
 unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max);
 /* Change one property; durable when it returns. compression, copies (for new data), owner_uid. */
 int vol_set_compression(struct pool *p, const char *name, enum vol_compression c, struct err *e);
 int vol_set_owner(struct pool *p, const char *name, uint32_t uid, struct err *e);
-/* Change the policy: new data at once, older data in background (vol_compliance_get says how far). -ENOSPC, -EINVAL. */
+/* Change the policy: new data at once, older data in background (vol_compliance_get says how far).
+ * -ENOSPC, -EINVAL. */
 int vol_set_copies(struct pool *p, const char *name, uint8_t copies, struct err *e);
 struct vol_compliance {
-	uint64_t compliant_bytes;      /* stored as the policy says, every copy current */
-	uint64_t degraded_bytes;       /* right policy, but a copy is missing or stale */
-	uint64_t other_policy_bytes;   /* still to be rewritten */
-	uint64_t needed_bytes;         /* raw space the rewriting needs at most (what it frees comes on top) */
+	uint64_t compliant_bytes;    /* stored as the policy says, every copy current */
+	uint64_t degraded_bytes;     /* right policy, but a copy is missing or stale */
+	uint64_t other_policy_bytes; /* still to be rewritten */
+	uint64_t needed_bytes; /* raw space the rewriting needs at most (what it frees comes on top)
+				*/
 };
 /* Walks the volume: O(extents). Yields. */
 int vol_compliance_get(struct vol *v, struct vol_compliance *ret_r);
 int vol_rename(struct pool *p, const char *name, const char *to, struct err *e);
 /* Block volumes. Shrinking frees what lies behind; refused with -EBUSY text unless allow_shrink. */
-int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow_shrink, struct err *e);
+int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow_shrink,
+	       struct err *e);
 /* Called (lock not held, on any reactor) when a volume's size changed. One listener per volume. */
 void vol_on_resize(struct vol *v, void (*cb)(void *arg, uint64_t size_bytes), void *arg);
 

@@ -42,7 +42,7 @@ int vol_put(struct vol *v, struct key k, const void *value, uint16_t len)
 	rc = btree_put(&v->tree, k, value, len);
 	if (rc)
 		return change_failed(v, rc);
-	if (k.object >= v->next_object) {   /* replay of a record that used a new number */
+	if (k.object >= v->next_object) { /* replay of a record that used a new number */
 		v->next_object = k.object + 1;
 		v->rec_dirty = true;
 	}

@@ -8,18 +8,19 @@
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
-#define LBLK_END (1ull << 51)     /* first block number behind every object */
+#define LBLK_END (1ull << 51) /* first block number behind every object */
 
 /* ---- punch ---- */
 
 struct punch {
-	uint64_t object, lblk, end;   /* end moves down to lblk */
+	uint64_t object, lblk, end; /* end moves down to lblk */
 	vol_fn *fn;
 	void *arg;
 	bool hole_done;
 };
 
-/* fn comes in the last step, when nothing can stop the rest any more: if it fails the step did nothing. */
+/* fn comes in the last step, when nothing can stop the rest any more: if it fails the step did
+ * nothing. */
 static int punch_step(struct vol *v, void *arg)
 {
 	struct punch *pu = arg;
@@ -34,7 +35,7 @@ static int punch_step(struct vol *v, void *arg)
 		return rc;
 	delta_drop(v, pu->object, pu->lblk + left, pu->end);
 	blocks = le64_of(n - left);
-	ilog_record(v, ILOG_TRIM, (struct key){ pu->object, 0, pu->lblk + left }, &blocks, 8);
+	ilog_record(v, ILOG_TRIM, (struct key){pu->object, 0, pu->lblk + left}, &blocks, 8);
 	vol_changed_locked(v);
 	pu->end = pu->lblk + left;
 	pu->hole_done = !left;
@@ -51,7 +52,10 @@ static int punch_blocks(struct vol *v, struct punch *pu)
 	return rc;
 }
 
-struct mapped_arg { uint64_t object, lblk; bool mapped; };
+struct mapped_arg {
+	uint64_t object, lblk;
+	bool mapped;
+};
 
 static int is_mapped(struct vol *v, void *arg)
 {
@@ -74,7 +78,7 @@ static int is_mapped(struct vol *v, void *arg)
 static int zero_edge(struct vol *v, uint64_t object, uint64_t from, uint64_t to)
 {
 	static const uint8_t zero[BLOCK_SIZE];
-	struct mapped_arg m = { object, from / BLOCK_SIZE, false };
+	struct mapped_arg m = {object, from / BLOCK_SIZE, false};
 	int rc;
 
 	if (from >= to)
@@ -85,11 +89,12 @@ static int zero_edge(struct vol *v, uint64_t object, uint64_t from, uint64_t to)
 	return vol_write(v, object, from, to - from, zero, NULL, NULL);
 }
 
-static int zero_edges(struct vol *v, uint64_t object, uint64_t off, uint64_t end, uint64_t first, uint64_t last)
+static int zero_edges(struct vol *v, uint64_t object, uint64_t off, uint64_t end, uint64_t first,
+		      uint64_t last)
 {
 	int rc;
 
-	if (first > last)             /* within one block */
+	if (first > last) /* within one block */
 		return zero_edge(v, object, off, end);
 	rc = zero_edge(v, object, off, first * BLOCK_SIZE);
 	if (!rc && last != LBLK_END)
@@ -101,7 +106,7 @@ int vol_punch(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_fn
 {
 	uint64_t end = len > UINT64_MAX - off ? UINT64_MAX : off + len;
 	uint64_t first = off / BLOCK_SIZE + (off % BLOCK_SIZE != 0), last = end / BLOCK_SIZE;
-	struct punch pu = { .object = object, .fn = fn, .arg = arg };
+	struct punch pu = {.object = object, .fn = fn, .arg = arg};
 	int rc;
 
 	if (off > VOL_OBJECT_BYTES_MAX)
@@ -131,7 +136,12 @@ int vol_punch(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_fn
 
 /* ---- reserve (fallocate) ---- */
 
-struct reserve { uint64_t object, lblk, end; vol_fn *fn; void *arg; bool done; };
+struct reserve {
+	uint64_t object, lblk, end;
+	vol_fn *fn;
+	void *arg;
+	bool done;
+};
 
 /* First run of unmapped, undirty blocks in [lblk, end): 0 and its bounds, or -ENOENT. */
 static int next_hole(struct vol *v, struct reserve *r, uint64_t *ret_from, uint64_t *ret_to)
@@ -166,7 +176,7 @@ static int next_hole(struct vol *v, struct reserve *r, uint64_t *ret_from, uint6
 static int reserve_step(struct vol *v, void *arg)
 {
 	struct reserve *r = arg;
-	struct extent x = { .codec = EXTENT_RESERVED };
+	struct extent x = {.codec = EXTENT_RESERVED};
 	uint64_t from, to;
 	int rc = next_hole(v, r, &from, &to);
 
@@ -190,7 +200,7 @@ static int reserve_step(struct vol *v, void *arg)
 		space_unadmit(v->p, v->copies, to - from);
 		return rc;
 	}
-	v->log_overflow = true;       /* reservations are durable with a commit */
+	v->log_overflow = true; /* reservations are durable with a commit */
 	v->log_len = 0;
 	vol_changed_locked(v);
 	r->lblk = to;
@@ -199,7 +209,7 @@ static int reserve_step(struct vol *v, void *arg)
 
 int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_fn *fn, void *arg)
 {
-	struct reserve r = { .object = object, .lblk = off / BLOCK_SIZE, .fn = fn, .arg = arg };
+	struct reserve r = {.object = object, .lblk = off / BLOCK_SIZE, .fn = fn, .arg = arg};
 	bool retried = false;
 	int rc;
 
@@ -218,7 +228,11 @@ int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_
 
 /* ---- seek ---- */
 
-struct seek { uint64_t object, at; unsigned steps; bool found; };
+struct seek {
+	uint64_t object, at;
+	unsigned steps;
+	bool found;
+};
 
 static int seek_data_step(struct vol *v, void *arg)
 {
@@ -281,7 +295,7 @@ static int seek_hole_step(struct vol *v, void *arg)
 
 static int seek(struct vol *v, uint64_t object, uint64_t off, vol_fn *fn, uint64_t *ret_off)
 {
-	struct seek s = { .object = object, .at = off / BLOCK_SIZE };
+	struct seek s = {.object = object, .at = off / BLOCK_SIZE};
 
 	if (off > VOL_OBJECT_BYTES_MAX)
 		return -ENXIO;
@@ -307,7 +321,10 @@ int vol_seek_hole(struct vol *v, uint64_t object, uint64_t off, uint64_t *ret_of
 
 /* ---- allocated bytes ---- */
 
-struct count { uint64_t object, at, blocks; bool done; };
+struct count {
+	uint64_t object, at, blocks;
+	bool done;
+};
 
 static uint64_t dirty_blocks(struct vol *v, uint64_t object, uint64_t from, uint64_t to)
 {
@@ -345,7 +362,7 @@ static int count_step(struct vol *v, void *arg)
 
 int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes)
 {
-	struct count c = { .object = object };
+	struct count c = {.object = object};
 	int rc;
 
 	do {

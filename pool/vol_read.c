@@ -1,4 +1,5 @@
-/* vol_read: plan under the lock (delta, extents, holes), read without it, verify, repair when needed. */
+/* vol_read: plan under the lock (delta, extents, holes), read without it, verify, repair when
+ * needed. */
 #include <lz4.h>
 #include <string.h>
 #include "pool/chunk.h"
@@ -13,18 +14,19 @@ struct seg {
 	enum seg_kind kind;
 	uint64_t lblk;
 	uint32_t blocks;
-	uint32_t buf;             /* SEG_BUF: a reference */
-	uint32_t io;              /* SEG_EXT: which read covers it */
-	uint8_t *packed;          /* SEG_EXT, LZ4: stored form */
+	uint32_t buf;	 /* SEG_BUF: a reference */
+	uint32_t io;	 /* SEG_EXT: which read covers it */
+	uint8_t *packed; /* SEG_EXT, LZ4: stored form */
 	struct extent x;
 };
-#define SEGS_INLINE 2
+#define SEGS_INLINE	  2
 #define READ_MERGE_BLOCKS 256u
 struct rplan {
 	struct vol *v;
 	uint64_t object, lblk, end;
 	uint8_t *dst;
-	struct seg *segs; unsigned count, cap;
+	struct seg *segs;
+	unsigned count, cap;
 	struct seg inl[SEGS_INLINE];
 };
 
@@ -141,22 +143,26 @@ static int plan_locked(struct rplan *pl)
 
 /* ---- verification ---- */
 
-struct verify_arg { const struct extent *x; unsigned first, n; };
+struct verify_arg {
+	const struct extent *x;
+	unsigned first, n;
+};
 
 static int verify_blocks(void *arg, const void *buf)
 {
 	const struct verify_arg *va = arg;
 
 	for (unsigned i = 0; i < va->n; i++)
-		if (crc32c(0, (const uint8_t *)buf + i * BLOCK_SIZE, BLOCK_SIZE) != va->x->crc[va->first + i])
+		if (crc32c(0, (const uint8_t *)buf + i * BLOCK_SIZE, BLOCK_SIZE) !=
+		    va->x->crc[va->first + i])
 			return ERR_CSUM;
 	return 0;
 }
 
-static int verify_or_repair(struct rplan *pl, struct seg *s, struct addr a, unsigned first, unsigned n, void *buf,
-			    int io_res)
+static int verify_or_repair(struct rplan *pl, struct seg *s, struct addr a, unsigned first,
+			    unsigned n, void *buf, int io_res)
 {
-	struct verify_arg va = { &s->x, first, n };
+	struct verify_arg va = {&s->x, first, n};
 	char what[160];
 
 	if (!io_res && !verify_blocks(&va, buf))
@@ -202,7 +208,8 @@ static int finish_seg(struct rplan *pl, struct seg *s, int io_res)
 		return 0;
 	}
 	if (s->x.codec == EXTENT_RAW)
-		return verify_or_repair(pl, s, addr_add(s->x.addr, first), first, s->blocks, dst, io_res);
+		return verify_or_repair(pl, s, addr_add(s->x.addr, first), first, s->blocks, dst,
+					io_res);
 	rc = verify_or_repair(pl, s, s->x.addr, 0, s->x.stored_blocks, s->packed, io_res);
 	return rc ? rc : unpack(pl, s);
 }
@@ -223,7 +230,8 @@ static int start_reads(struct rplan *pl, struct chunk_batch *b, struct chunk_rea
 			continue;
 		s->io = n;
 		if (s->x.codec == EXTENT_LZ4) {
-			s->packed = aligned_alloc(BLOCK_SIZE, (size_t)s->x.stored_blocks * BLOCK_SIZE);
+			s->packed =
+				aligned_alloc(BLOCK_SIZE, (size_t)s->x.stored_blocks * BLOCK_SIZE);
 			if (!s->packed)
 				return -ENOMEM;
 			chunk_read_start(b, &ios[n++], s->x.addr, s->x.stored_blocks, s->packed);
@@ -233,15 +241,17 @@ static int start_reads(struct rplan *pl, struct chunk_batch *b, struct chunk_rea
 		while (i + 1 < pl->count) {
 			struct seg *t = &pl->segs[i + 1];
 
-			if (t->kind != SEG_EXT || t->x.codec != EXTENT_RAW || t->lblk != t->x.lblk ||
-			    !addr_eq(t->x.addr, addr_add(a, blocks)) || addr_chunk(t->x.addr) != addr_chunk(a) ||
+			if (t->kind != SEG_EXT || t->x.codec != EXTENT_RAW ||
+			    t->lblk != t->x.lblk || !addr_eq(t->x.addr, addr_add(a, blocks)) ||
+			    addr_chunk(t->x.addr) != addr_chunk(a) ||
 			    blocks + t->blocks > READ_MERGE_BLOCKS)
 				break;
 			t->io = n;
 			blocks += t->blocks;
 			i++;
 		}
-		chunk_read_start(b, &ios[n++], a, blocks, pl->dst + (s->lblk - pl->lblk) * BLOCK_SIZE);
+		chunk_read_start(b, &ios[n++], a, blocks,
+				 pl->dst + (s->lblk - pl->lblk) * BLOCK_SIZE);
 	}
 	return (int)n;
 }
@@ -276,8 +286,12 @@ static int plan_run(struct rplan *pl)
 
 int vol_read_blocks(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, void *dst)
 {
-	struct rplan pl = { .v = v, .object = object, .lblk = lblk, .end = lblk + n, .dst = dst,
-		.cap = SEGS_INLINE };
+	struct rplan pl = {.v = v,
+			   .object = object,
+			   .lblk = lblk,
+			   .end = lblk + n,
+			   .dst = dst,
+			   .cap = SEGS_INLINE};
 	struct pool *p = v->p;
 	struct txn *t;
 	int rc;

@@ -19,7 +19,7 @@ _Static_assert(sizeof(struct record) == VOL_RECORD_BYTES, "volume record");
 
 void vol_record_encode(const struct vol *v, uint8_t *ret_rec)
 {
-	struct record r = { .version = 1 };
+	struct record r = {.version = 1};
 
 	r.type = (uint8_t)v->type;
 	r.compression = (uint8_t)v->compression;
@@ -47,9 +47,9 @@ static int record_validate(const struct record *r, uint16_t len)
 		return ERR_FORMAT;
 	if (r->version != 1)
 		return ERR_VERSION;
-	if ((r->type != VOL_TYPE_BLOCK && r->type != VOL_TYPE_FS) || r->copies < 1 || r->copies > COPIES_MAX ||
-	    r->compression > VOL_COMPRESS_LZ4 || r->level > NODE_LEVEL_MAX || !r->name[0] ||
-	    !memchr(r->name, 0, sizeof r->name))
+	if ((r->type != VOL_TYPE_BLOCK && r->type != VOL_TYPE_FS) || r->copies < 1 ||
+	    r->copies > COPIES_MAX || r->compression > VOL_COMPRESS_LZ4 ||
+	    r->level > NODE_LEVEL_MAX || !r->name[0] || !memchr(r->name, 0, sizeof r->name))
 		return ERR_FORMAT;
 	return 0;
 }
@@ -100,12 +100,19 @@ void vol_record_to_text(FILE *f, const struct btree_item *it)
 		fprintf(f, "volume: invalid (%u bytes)", it->len);
 		return;
 	}
-	fprintf(f, "volume %llu %s %s copies %u%s size %llu used %llu logical %llu reserved %llu root %llx level %u%s",
-		(unsigned long long)it->key.object, r->name, r->type == VOL_TYPE_FS ? "fs" : "block", r->copies,
-		r->compression ? " lz4" : "", (unsigned long long)le64_get(r->size_bytes),
-		(unsigned long long)le64_get(r->used_blocks), (unsigned long long)le64_get(r->logical_blocks),
-		(unsigned long long)le64_get(r->reserved_blocks), (unsigned long long)le64_get(r->root.addr),
-		r->level, r->flags & 1 ? " destroying" : le64_get(r->trashed_ns) ? " in trash" : "");
+	fprintf(f,
+		"volume %llu %s %s copies %u%s size %llu used %llu logical %llu reserved %llu root "
+		"%llx level %u%s",
+		(unsigned long long)it->key.object, r->name,
+		r->type == VOL_TYPE_FS ? "fs" : "block", r->copies, r->compression ? " lz4" : "",
+		(unsigned long long)le64_get(r->size_bytes),
+		(unsigned long long)le64_get(r->used_blocks),
+		(unsigned long long)le64_get(r->logical_blocks),
+		(unsigned long long)le64_get(r->reserved_blocks),
+		(unsigned long long)le64_get(r->root.addr), r->level,
+		r->flags & 1		  ? " destroying"
+		: le64_get(r->trashed_ns) ? " in trash"
+					  : "");
 }
 
 void vol_freeze_marks(struct pool *p, uint64_t nr)

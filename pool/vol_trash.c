@@ -1,4 +1,5 @@
-/* vol_trash: volumes thrown away are kept for a while, and come back whole; space pressure takes the oldest first. */
+/* vol_trash: volumes thrown away are kept for a while, and come back whole; space pressure takes
+ * the oldest first. */
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
@@ -10,7 +11,8 @@ static struct vol *find_trashed(struct pool *p, const char *name, uint64_t id)
 	struct vol *best = NULL;
 
 	for (struct vol *v = p->vols; v; v = v->next)
-		if (v->trashed_ns && !v->destroying && (id ? v->id == id : !strcmp(v->name, name)) &&
+		if (v->trashed_ns && !v->destroying &&
+		    (id ? v->id == id : !strcmp(v->name, name)) &&
 		    (!best || v->trashed_ns > best->trashed_ns))
 			best = v;
 	return best;
@@ -38,12 +40,13 @@ int vol_trash(struct pool *p, const char *name, struct err *e)
 	}
 	lock_take(&p->lock);
 	if (v->refs > 1) {
-		rc = err_set(e, ERR_IN_USE, "volume '%s' is in use; unmount it or close its image first", name);
+		rc = err_set(e, ERR_IN_USE,
+			     "volume '%s' is in use; unmount it or close its image first", name);
 	} else {
 		v->trashed_ns = reactor_wall_ns();
 		changed(v);
-		event_emit_locked(p, "volume-trashed", "volume %s is in the trash for %llu hours", name,
-				  (unsigned long long)p->trash_retention_s / 3600);
+		event_emit_locked(p, "volume-trashed", "volume %s is in the trash for %llu hours",
+				  name, (unsigned long long)p->trash_retention_s / 3600);
 	}
 	lock_drop(&p->lock);
 	txn_leave(p);
@@ -61,9 +64,12 @@ int vol_trash_restore(struct pool *p, const char *name, uint64_t id, const char 
 	lock_take(&p->lock);
 	v = find_trashed(p, name, id);
 	if (!v)
-		rc = err_set(e, -ENOENT, "nothing named '%s' is in the trash; `tarn trash list` shows what is", name);
+		rc = err_set(e, -ENOENT,
+			     "nothing named '%s' is in the trash; `tarn trash list` shows what is",
+			     name);
 	else if (vol_name_taken(p, to ? to : v->name))
-		rc = err_set(e, -EEXIST, "a volume '%s' exists; restore under another name", to ? to : v->name);
+		rc = err_set(e, -EEXIST, "a volume '%s' exists; restore under another name",
+			     to ? to : v->name);
 	if (!rc) {
 		if (to) {
 			memset(v->name, 0, sizeof v->name);
@@ -84,7 +90,8 @@ static void destroy_locked(struct vol *v)
 	v->p->reap_wanted = true;
 }
 
-int vol_trash_empty(struct pool *p, const char *name, uint64_t id, unsigned *ret_count, struct err *e)
+int vol_trash_empty(struct pool *p, const char *name, uint64_t id, unsigned *ret_count,
+		    struct err *e)
 {
 	int rc = txn_enter(p, true);
 
@@ -93,7 +100,8 @@ int vol_trash_empty(struct pool *p, const char *name, uint64_t id, unsigned *ret
 		return err_set(e, rc, "empty the trash: %s", err_str(rc));
 	lock_take(&p->lock);
 	for (struct vol *v = p->vols; v; v = v->next)
-		if (v->trashed_ns && !v->destroying && (id ? v->id == id : !name || !strcmp(v->name, name))) {
+		if (v->trashed_ns && !v->destroying &&
+		    (id ? v->id == id : !name || !strcmp(v->name, name))) {
 			destroy_locked(v);
 			(*ret_count)++;
 		}
@@ -137,7 +145,8 @@ void vol_trash_expire(struct pool *p)
 	for (struct vol *v = p->vols; v; v = v->next)
 		if (v->trashed_ns && !v->destroying && !v->refs &&
 		    now > v->trashed_ns + p->trash_retention_s * 1000000000ull) {
-			event_emit_locked(p, "trash-expired", "volume %s leaves the trash", v->name);
+			event_emit_locked(p, "trash-expired", "volume %s leaves the trash",
+					  v->name);
 			destroy_locked(v);
 			any = true;
 		}
@@ -146,7 +155,8 @@ void vol_trash_expire(struct pool *p)
 	(void)any;
 }
 
-/* A writer met a full pool: let the oldest in the trash go and wait until its space is back (or a while has passed). */
+/* A writer met a full pool: let the oldest in the trash go and wait until its space is back (or a
+ * while has passed). */
 bool vol_trash_pressure(struct pool *p)
 {
 	struct vol *oldest = NULL;
@@ -162,7 +172,9 @@ bool vol_trash_pressure(struct pool *p)
 	}
 	id = oldest->id;
 	if (!oldest->destroying) {
-		event_emit_locked(p, "trash-pressure", "the pool is full: volume %s leaves the trash early", oldest->name);
+		event_emit_locked(p, "trash-pressure",
+				  "the pool is full: volume %s leaves the trash early",
+				  oldest->name);
 		destroy_locked(oldest);
 	}
 	lock_drop(&p->lock);

@@ -1,20 +1,22 @@
-/* vol_types: a volume in memory, shared by the vol and delta files. Everything under the pool's lock. */
+/* vol_types: a volume in memory, shared by the vol and delta files. Everything under the pool's
+ * lock. */
 #ifndef TARN_POOL_VOL_TYPES_H
 #define TARN_POOL_VOL_TYPES_H
 #include <bsd/sys/tree.h>
 #include "pool/pool_types.h"
 
-#define SEG_BLOCKS 32u            /* one delta segment: an aligned window of 128 KiB */
+#define SEG_BLOCKS 32u /* one delta segment: an aligned window of 128 KiB */
 
 /* Dirty blocks of one window of one object. buf[i] is valid when bit i of present is set. */
 struct dseg {
 	RB_ENTRY(dseg) rb;
-	uint64_t object, win;     /* win = block / SEG_BLOCKS */
+	uint64_t object, win; /* win = block / SEG_BLOCKS */
 	uint32_t present;
-	uint32_t unlogged;        /* written since the last log group or commit */
+	uint32_t unlogged;	  /* written since the last log group or commit */
 	uint32_t buf[SEG_BLOCKS]; /* arena indexes, one reference each */
-	/* In the flushing map several segments of one window form a chain, newest first; only the newest
-	 * is in the tree. entered: its extents are in the volume's tree, only the writes are under way. */
+	/* In the flushing map several segments of one window form a chain, newest first; only the
+	 * newest is in the tree. entered: its extents are in the volume's tree, only the writes are
+	 * under way. */
 	struct dseg *older;
 	bool entered;
 };
@@ -22,7 +24,7 @@ RB_HEAD(dtree, dseg);
 
 struct vol {
 	struct pool *p;
-	struct vol *next;         /* by id */
+	struct vol *next; /* by id */
 	uint64_t id;
 	char name[VOL_NAME_MAX + 1];
 	uint8_t uuid[16];
@@ -30,32 +32,34 @@ struct vol {
 	enum vol_compression compression;
 	uint8_t copies;
 	uint64_t size_bytes, created_ns, next_object;
-	uint64_t trashed_ns;      /* 0: not in the trash */
+	uint64_t trashed_ns; /* 0: not in the trash */
 	uint64_t reservation_blocks;
 	uint64_t used_blocks, logical_blocks, reserved_blocks;
 	uint32_t owner_uid;
 	bool destroying, rec_dirty, lost;
-	bool converting;          /* some data may lie under an older policy */
-	bool reaped;              /* its record is gone: never written again */
-	unsigned refs;            /* opens */
-	unsigned jobs;            /* flush jobs at work */
-	unsigned pins;            /* somebody holds a pointer across a dropped lock */
+	bool converting; /* some data may lie under an older policy */
+	bool reaped;	 /* its record is gone: never written again */
+	unsigned refs;	 /* opens */
+	unsigned jobs;	 /* flush jobs at work */
+	unsigned pins;	 /* somebody holds a pointer across a dropped lock */
 
 	struct btree tree;
 	struct dtree active, flushing;
 	uint64_t active_blocks, flushing_blocks, unlogged_blocks;
-	struct key flush_cursor;  /* object, 0, win: elevator of the flusher */
+	struct key flush_cursor; /* object, 0, win: elevator of the flusher */
 
-	uint8_t *log; size_t log_len, log_cap;  /* records since the last log group or commit */
-	bool log_overflow;        /* too many: only a commit makes them durable */
-	bool flushed_unlogged;    /* unlogged data went into the open transaction's tree */
-	uint64_t unlogged_txn;    /* newest frozen transaction with changes the log does not have */
-	uint64_t change_seq;      /* counts changes */
-	uint64_t synced_seq;      /* durable up to here */
-	uint64_t frozen_seq;      /* change_seq at the last freeze */
-	uint64_t redo_txn;        /* newest transaction some data of which could not be written: it is dirty again */
+	uint8_t *log;
+	size_t log_len, log_cap; /* records since the last log group or commit */
+	bool log_overflow;	 /* too many: only a commit makes them durable */
+	bool flushed_unlogged;	 /* unlogged data went into the open transaction's tree */
+	uint64_t unlogged_txn;	 /* newest frozen transaction with changes the log does not have */
+	uint64_t change_seq;	 /* counts changes */
+	uint64_t synced_seq;	 /* durable up to here */
+	uint64_t frozen_seq;	 /* change_seq at the last freeze */
+	uint64_t redo_txn; /* newest transaction some data of which could not be written: it is
+			      dirty again */
 	bool log_requested;
-	bool commit_only;         /* replaying: do not log */
+	bool commit_only; /* replaying: do not log */
 
 	void (*resize_cb)(void *arg, uint64_t size_bytes);
 	void *resize_arg;

@@ -13,11 +13,11 @@
 struct edge {
 	bool used, loaded;
 	uint64_t lblk;
-	unsigned from, to;        /* bytes written within the block */
+	unsigned from, to; /* bytes written within the block */
 	const uint8_t *src;
-	struct addr addr;         /* where `old` was read from, with the block's place in it */
+	struct addr addr; /* where `old` was read from, with the block's place in it */
 	unsigned place;
-	uint8_t *old;             /* aligned, one block */
+	uint8_t *old; /* aligned, one block */
 };
 
 struct wop {
@@ -26,15 +26,16 @@ struct wop {
 	const uint8_t *data;
 	vol_fn *fn;
 	void *arg;
-	uint32_t *bufs; unsigned n;
+	uint32_t *bufs;
+	unsigned n;
 	uint32_t inl[8];
 	struct edge edge[2];
 };
 
 enum old_kind { OLD_ZERO, OLD_BUF, OLD_DISK };
 
-static int old_find(struct vol *v, uint64_t object, uint64_t lblk, enum old_kind *ret_k, uint32_t *ret_buf,
-		    struct extent *x)
+static int old_find(struct vol *v, uint64_t object, uint64_t lblk, enum old_kind *ret_k,
+		    uint32_t *ret_buf, struct extent *x)
 {
 	int rc;
 
@@ -112,18 +113,20 @@ static int admit(struct wop *w)
 	int rc;
 
 	for (unsigned i = 0; i < w->n; i++) {
-		struct dseg *s = v->active_blocks ?
-			delta_seg(&v->active, w->object, (w->lblk + i) / SEG_BLOCKS) : NULL;
+		struct dseg *s = v->active_blocks ? delta_seg(&v->active, w->object,
+							      (w->lblk + i) / SEG_BLOCKS)
+						  : NULL;
 
 		need += !(s && s->present & 1u << (w->lblk + i) % SEG_BLOCKS);
 	}
-	if (v->commit_only) {           /* replay: was admitted before the crash */
+	if (v->commit_only) { /* replay: was admitted before the crash */
 		p->reserved[v->copies] += w->n;
 		return 0;
 	}
 	rc = space_admit_vol(v, need);
 	if (rc && v->reserved_blocks) {
-		/* First all nodes, then all at once: nobody else may take what is given up for this write. */
+		/* First all nodes, then all at once: nobody else may take what is given up for this
+		 * write. */
 		rc = consume_reserved(w, false);
 		if (!rc)
 			rc = consume_reserved(w, true);
@@ -131,7 +134,7 @@ static int admit(struct wop *w)
 			rc = space_admit_vol(v, need);
 	}
 	if (!rc)
-		p->reserved[v->copies] += w->n - need;   /* given back by delta_put */
+		p->reserved[v->copies] += w->n - need; /* given back by delta_put */
 	return rc;
 }
 
@@ -202,7 +205,7 @@ static int write_in_gate(struct wop *w)
 		need = v->tree.need;
 		level = v->tree.need_level;
 		if (!rc)
-			w->n = 0;           /* buffers belong to the delta now */
+			w->n = 0; /* buffers belong to the delta now */
 		lock_drop(&p->lock);
 		if (rc == ERR_NEED_NODE)
 			rc = node_read_ptr(p, need, v->id, level);
@@ -251,7 +254,8 @@ static int take_bufs(struct wop *w)
 static void edge_set(struct wop *w, unsigned i, uint64_t lblk)
 {
 	uint64_t start = lblk * BLOCK_SIZE, end = start + BLOCK_SIZE;
-	uint64_t from = w->off > start ? w->off : start, to = w->off + w->len < end ? w->off + w->len : end;
+	uint64_t from = w->off > start ? w->off : start,
+		 to = w->off + w->len < end ? w->off + w->len : end;
 
 	w->edge[i].used = from != start || to != end;
 	w->edge[i].lblk = lblk;
@@ -312,7 +316,8 @@ static int write_piece(struct wop *w)
 			break;
 		if (tries >= 2 && !vol_trash_pressure(p))
 			break;
-		/* Freed blocks become usable with the next commit; one more for what it freed itself. */
+		/* Freed blocks become usable with the next commit; one more for what it freed
+		 * itself. */
 		rc = txn_commit_wait(p);
 		if (rc)
 			break;
@@ -321,7 +326,8 @@ static int write_piece(struct wop *w)
 	return rc;
 }
 
-int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const void *buf, vol_fn *fn, void *arg)
+int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const void *buf,
+	      vol_fn *fn, void *arg)
 {
 	uint64_t most = (uint64_t)v->p->arena.count / 8 * BLOCK_SIZE;
 	int rc = 0;
@@ -332,8 +338,10 @@ int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const 
 		return -EFBIG;
 	for (uint64_t done = 0; done < len && !rc;) {
 		uint64_t n = len - done;
-		struct wop w = { .v = v, .object = object, .off = off + done,
-			.data = (const uint8_t *)buf + done };
+		struct wop w = {.v = v,
+				.object = object,
+				.off = off + done,
+				.data = (const uint8_t *)buf + done};
 
 		if (n > most)
 			n = most;

@@ -12,7 +12,7 @@ struct walk {
 	const struct walk_ops *ops;
 	void *arg;
 	uint64_t birth_min;
-	uint8_t *leaf;            /* copy of the leaf of this step */
+	uint8_t *leaf; /* copy of the leaf of this step */
 	struct btree_path path;
 };
 
@@ -30,11 +30,13 @@ static int next_path(struct pool *p, void *arg)
 	return 0;
 }
 
-/* The subtree below a bad node cannot be seen: move the cursor behind it is not possible without its parent's
- * next key, so the walk of this tree ends there and says so. */
+/* The subtree below a bad node cannot be seen: move the cursor behind it is not possible without
+ * its parent's next key, so the walk of this tree ends there and says so. */
 static int walk_bad(struct walk *w, int rc)
 {
-	int rc2 = w->ops->bad ? w->ops->bad(w->arg, w->bt.tree_id, &w->bt.need, w->bt.need_level, rc) : rc;
+	int rc2 = w->ops->bad
+			  ? w->ops->bad(w->arg, w->bt.tree_id, &w->bt.need, w->bt.need_level, rc)
+			  : rc;
 
 	return rc2 ? rc2 : -ENOENT;
 }
@@ -63,7 +65,8 @@ static int walk_step(struct walk *w)
 	return rc;
 }
 
-static struct walk *walk_new(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg)
+static struct walk *walk_new(struct pool *p, uint64_t birth_min, const struct walk_ops *ops,
+			     void *arg)
 {
 	struct walk *w = calloc(1, sizeof *w);
 
@@ -86,8 +89,8 @@ static void walk_free(struct walk *w)
 	free(w);
 }
 
-int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t level, uint64_t birth_min,
-	      const struct walk_ops *ops, void *arg)
+int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t level,
+	      uint64_t birth_min, const struct walk_ops *ops, void *arg)
 {
 	struct walk *w;
 	int rc = 0;
@@ -106,9 +109,14 @@ int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t le
 
 /* ---- all trees ---- */
 
-struct vol_root { uint64_t id; struct node_ptr root; uint8_t level; };
+struct vol_root {
+	uint64_t id;
+	struct node_ptr root;
+	uint8_t level;
+};
 struct roots {
-	struct vol_root *r; size_t count, cap;
+	struct vol_root *r;
+	size_t count, cap;
 	struct pool *p;
 	const struct walk_ops *ops;
 	void *arg;
@@ -128,7 +136,7 @@ static int roots_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 
 	(void)tree_id;
 	if (rc)
-		return rc == -ENOMEM ? rc : 0;   /* reported by whoever looks at the items */
+		return rc == -ENOMEM ? rc : 0; /* reported by whoever looks at the items */
 	if (rs->count == rs->cap) {
 		size_t cap = rs->cap ? rs->cap * 2 : 64;
 		struct vol_root *r = realloc(rs->r, cap * sizeof *r);
@@ -140,7 +148,7 @@ static int roots_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 		rs->r = r;
 		rs->cap = cap;
 	}
-	rs->r[rs->count++] = (struct vol_root){ v->id, v->tree.root, v->tree.level };
+	rs->r[rs->count++] = (struct vol_root){v->id, v->tree.root, v->tree.level};
 	vol_free(v);
 	return 0;
 }
@@ -151,11 +159,12 @@ static int roots_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, ui
 	return 0;
 }
 
-int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min, const struct walk_ops *ops, void *arg)
+int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min,
+	     const struct walk_ops *ops, void *arg)
 {
-	const struct sb_root_disk *r[3] = { &sb->map, &sb->space, &sb->root };
-	const struct walk_ops root_ops = { roots_node, roots_item, roots_bad };
-	struct roots rs = { .p = p };
+	const struct sb_root_disk *r[3] = {&sb->map, &sb->space, &sb->root};
+	const struct walk_ops root_ops = {roots_node, roots_item, roots_bad};
+	struct roots rs = {.p = p};
 	struct node_ptr ptr;
 	int rc = 0;
 
@@ -169,21 +178,27 @@ int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min, const
 	}
 	for (size_t i = 0; i < rs.count && !rc; i++)
 		if (rs.r[i].root.birth >= birth_min)
-			rc = walk_tree(p, rs.r[i].id, rs.r[i].root, rs.r[i].level, birth_min, ops, arg);
+			rc = walk_tree(p, rs.r[i].id, rs.r[i].root, rs.r[i].level, birth_min, ops,
+				       arg);
 	free(rs.r);
 	return rc;
 }
 
 /* ---- live: the newest commit, again and again ---- */
 
-struct live_root { struct btree root_tree; uint64_t id; struct node_ptr ptr; uint8_t level; };
+struct live_root {
+	struct btree root_tree;
+	uint64_t id;
+	struct node_ptr ptr;
+	uint8_t level;
+};
 
 static int step_vol_root(struct pool *p, void *arg)
 {
 	struct live_root *lr = arg;
 	struct btree_item it;
 	struct vol *v;
-	int rc = btree_get(&lr->root_tree, (struct key){ lr->id, 1, 0 }, &it);
+	int rc = btree_get(&lr->root_tree, (struct key){lr->id, 1, 0}, &it);
 
 	if (!rc)
 		rc = vol_record_decode(p, &it, &v);
@@ -211,17 +226,19 @@ static int live_pin(struct pool *p, struct live_root *lr, struct txn **ret_t)
 		lr->level = r[lr->id - TREE_MAP]->level;
 	}
 	node_ptr_from_disk(&p->sb->root.ptr, &root);
-	btree_init(&lr->root_tree, &txn_btree_ops, p, p->cache, p->uuid, TREE_ROOT, root, p->sb->root.level);
+	btree_init(&lr->root_tree, &txn_btree_ops, p, p->cache, p->uuid, TREE_ROOT, root,
+		   p->sb->root.level);
 	lock_drop(&p->lock);
 	return lr->id <= TREE_ROOT ? 0 : txn_step(p, &lr->root_tree, step_vol_root, lr);
 }
 
 #define LIVE_STEPS 128
 
-static int live_tree(struct pool *p, uint64_t tree_id, uint64_t birth_min, const struct walk_ops *ops, void *arg)
+static int live_tree(struct pool *p, uint64_t tree_id, uint64_t birth_min,
+		     const struct walk_ops *ops, void *arg)
 {
 	struct walk *w = walk_new(p, birth_min, ops, arg);
-	struct live_root lr = { .id = tree_id };
+	struct live_root lr = {.id = tree_id};
 	int rc = w ? 0 : -ENOMEM;
 
 	while (!rc) {
@@ -231,7 +248,8 @@ static int live_tree(struct pool *p, uint64_t tree_id, uint64_t birth_min, const
 		if (!rc && !lr.ptr.addr.v)
 			rc = -ENOENT;
 		if (!rc)
-			btree_init(&w->bt, &txn_btree_ops, p, p->cache, p->uuid, tree_id, lr.ptr, lr.level);
+			btree_init(&w->bt, &txn_btree_ops, p, p->cache, p->uuid, tree_id, lr.ptr,
+				   lr.level);
 		for (unsigned i = 0; i < LIVE_STEPS && !rc; i++)
 			rc = walk_step(w);
 		txn_read_end(p, t);
@@ -248,7 +266,7 @@ int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, vo
 
 	for (uint64_t t = TREE_MAP; t <= TREE_ROOT && !rc; t++)
 		rc = live_tree(p, t, birth_min, ops, arg);
-	while (!rc) {                 /* volumes by id; new ones have larger ids */
+	while (!rc) { /* volumes by id; new ones have larger ids */
 		struct vol *v;
 
 		lock_take(&p->lock);

@@ -1,7 +1,8 @@
-/* walk: visit every node and extent of the newest committed state, optionally only what was born since a transaction.
+/* walk: visit every node and extent of the newest committed state, optionally only what was born
+ * since a transaction.
  *
- * Used by check and resync. Reads through the node cache (verified, repaired). While walking it holds a reader, so what it
- * meets stays readable. Yields; callbacks run without the lock.
+ * Used by check and resync. Reads through the node cache (verified, repaired). While walking it
+ * holds a reader, so what it meets stays readable. Yields; callbacks run without the lock.
  */
 #ifndef TARN_POOL_WALK_H
 #define TARN_POOL_WALK_H
@@ -16,11 +17,14 @@ struct walk_ops {
 	/* A node that cannot be read: return 0 to go on behind it. */
 	int (*bad)(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc);
 };
-/* All trees of superblock sb (kept alive by the caller holding a reader): map, space, root, volumes. */
-int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min, const struct walk_ops *ops, void *arg);
-/* The same over the live pool for long walks: it moves on to newer commits as it goes, so that freed space is held for moments
- * only. Every block of the commit at the start that is still in use at the end is met. */
+/* All trees of superblock sb (kept alive by the caller holding a reader): map, space, root,
+ * volumes. */
+int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min,
+	     const struct walk_ops *ops, void *arg);
+/* The same over the live pool for long walks: it moves on to newer commits as it goes, so that
+ * freed space is held for moments only. Every block of the commit at the start that is still in use
+ * at the end is met. */
 int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg);
-int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t level, uint64_t birth_min,
-	      const struct walk_ops *ops, void *arg);
+int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t level,
+	      uint64_t birth_min, const struct walk_ops *ops, void *arg);
 #endif
