@@ -273,7 +273,7 @@ int dev_file_open(const char *path, unsigned flags, struct dev_backend **ret_b, 
 	struct dev_file *f = calloc(1, sizeof(*f));
 	if (!f)
 		return err_set(e, -ENOMEM, "open %s: out of memory", path);
-	strcpy(f->base.path, path);
+	snprintf(f->base.path, sizeof(f->base.path), "%s", path);
 	int ret = dev_file_open_at(f, flags, e);
 	if (ret) {
 		free(f);

@@ -12,6 +12,9 @@
 #include "tools/table.h"
 #include "tools/watch.h"
 
+#define WEEK_NS (7 * 86400 * 1000000000ull)
+#define FORECAST_NS (520 * WEEK_NS)   /* what is farther off is not worth telling */
+
 /* A size member as text. One buffer for each of a few calls in one expression. */
 static const char *size_of(struct json_object *o, const char *key, bool exact)
 {
@@ -123,6 +126,39 @@ static void scrub_print(struct json_object *o, bool exact)
 	       get_u64(s, "unrepaired"));
 }
 
+static const char *days_text(char *buf, size_t size, uint64_t ns)
+{
+	uint64_t hours = ns / (3600 * 1000000000ull);
+	if (hours < 48)
+		snprintf(buf, size, "%" PRIu64 " hour%s", hours, hours == 1 ? "" : "s");
+	else
+		snprintf(buf, size, "%" PRIu64 " days", (hours + 12) / 24);
+	return buf;
+}
+
+/* When it is full if it goes on like this; nothing when it does not grow, or not noticeably. */
+static void forecast_print(struct json_object *o, bool exact)
+{
+	struct json_object *f = NULL, *vols;
+	char left[32], since[32];
+	json_object_object_get_ex(o, "forecast", &f);
+	uint64_t full = get_u64(f, "full_ns"), now = (uint64_t)time(NULL) * 1000000000u;
+	uint64_t began = get_u64(f, "since_ns"), past = now > began ? now - began : 0;
+	if (!full || full > now + FORECAST_NS)
+		return;
+	bool week = past > WEEK_NS - WEEK_NS / 14;
+	printf("forecast  full in about %s at the growth of the last %s",
+	       days_text(left, sizeof(left), full > now ? full - now : 0),
+	       week ? "week" : days_text(since, sizeof(since), past));
+	vols = get_array(f, "volumes");
+	for (size_t i = 0; vols && i < json_object_array_length(vols); i++) {
+		struct json_object *v = json_object_array_get_idx(vols, i);
+		printf("%s%s %s", i ? ", " : "; grows most: ", get_string(v, "name"),
+		       size_of(v, "grown_bytes", exact));
+	}
+	puts("");
+}
+
 static void mounts_print(struct json_object *mounts)
 {
 	if (!mounts || !json_object_array_length(mounts))
@@ -149,6 +185,7 @@ static void status_print(struct json_object *o, bool exact)
 	printf("capacity  %s, %s used (%u %%), %s free; counting every copy\n",
 	       size_of(o, "raw_bytes", exact), size_of(o, "raw_used_bytes", exact),
 	       percent(used, raw), size_of(o, "raw_free_bytes", exact));
+	forecast_print(o, exact);
 	printf("volumes   %" PRIu64 "\n", get_u64(o, "volumes"));
 	printf("metadata  %s, transaction %" PRIu64 "\n", size_of(o, "meta_bytes", exact),
 	       get_u64(o, "txn"));
@@ -202,7 +239,9 @@ int cmd_pool_status(struct call *c)
 		struct json_object *o = NULL;
 		if (!c->opt.nargs && !p.running[i])
 			continue;
-		r = call_ask(c, p.name[i], "pool.status", NULL, &o);
+		struct json_object *args = json_object_new_object();
+		json_object_object_add(args, "forecast", json_object_new_boolean(true));
+		r = call_ask(c, p.name[i], "pool.status", args, &o);
 		if (r)
 			break;
 		if (!json) {

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "tools/command.h"
 #include "tools/ctl_client.h"
 #include "tools/names.h"
@@ -152,6 +151,23 @@ static int cmd_volume_list(struct call *c)
 	return l.r;
 }
 
+/* How much of the data is stored as the policy says. */
+static void compliance_print(struct json_object *v, bool exact)
+{
+	struct json_object *o;
+	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
+	if (!json_object_object_get_ex(v, "compliance", &o))
+		return;
+	uint64_t convert = get_u64(o, "other_policy_bytes");
+	printf("compliant    %s\n", size_text(a, get_u64(o, "compliant_bytes"), exact));
+	printf("degraded     %s\n", size_text(a, get_u64(o, "degraded_bytes"), exact));
+	printf("to convert   %s", size_text(a, convert, exact));
+	if (convert)
+		printf(", needs up to %s of raw space",
+		       size_text(b, get_u64(o, "needed_bytes"), exact));
+	printf("\n");
+}
+
 static void status_print(const struct volume_ref *ref, struct json_object *v, bool exact)
 {
 	static const struct {
@@ -160,12 +176,9 @@ static void status_print(const struct volume_ref *ref, struct json_object *v, bo
 		{ "size", "size_bytes" },   { "logical", "logical_bytes" },
 		{ "stored", "used_bytes" }, { "reserved", "reserved_bytes" },
 		{ "dirty", "delta_bytes" }, { "available", "available_bytes" },
+		{ "reservation", "reservation_bytes" },
 	};
-	char buf[SIZE_TEXT_MAX], when[32];
-	struct tm tm;
-	time_t t = (time_t)(get_u64(v, "created_ns") / 1000000000u);
-	localtime_r(&t, &tm);
-	strftime(when, sizeof(when), "%F %T", &tm);
+	char buf[SIZE_TEXT_MAX], when[TIME_TEXT_MAX];
 	printf("volume       %s/%s (%s)\n", ref->pool, ref->volume, get_string(v, "uuid"));
 	printf("type         %s\n", get_string(v, "type"));
 	printf("copies       %" PRIu64 "\n", get_u64(v, "copies"));
@@ -175,7 +188,8 @@ static void status_print(const struct volume_ref *ref, struct json_object *v, bo
 			printf("%-12s %s\n", sizes[i].label,
 			       size_text(buf, get_u64(v, sizes[i].key), exact));
 	printf("owner        %" PRIu64 "\n", get_u64(v, "owner_uid"));
-	printf("created      %s\n", when);
+	printf("created      %s\n", time_text(when, get_u64(v, "created_ns")));
+	compliance_print(v, exact);
 	if (*get_string(v, "mountpoint"))
 		printf("mounted on   %s\n", get_string(v, "mountpoint"));
 	if (!strcmp(get_string(v, "type"), "block"))
@@ -187,8 +201,10 @@ static int cmd_volume_status(struct call *c)
 	struct volume_ref ref;
 	struct json_object *args, *v = NULL;
 	int r = volume_args(c, &ref, &args);
-	if (!r)
-		r = call_ask(c, ref.pool, "volume.status", args, &v);
+	if (r)
+		return r;
+	json_object_object_add(args, "compliance", json_object_new_boolean(true));
+	r = call_ask(c, ref.pool, "volume.status", args, &v);
 	if (r)
 		return r;
 	if (!call_json(c, v))
@@ -237,7 +253,14 @@ static int set_one(struct call *c, const char *assignment)
 	} else {
 		add_string(args, "value", eq + 1);
 	}
-	return call_ask(c, ref.pool, "volume.set", args, NULL);
+	struct json_object *o = NULL;
+	r = call_ask(c, ref.pool, "volume.set", args, &o);
+	if (!r && get_bool(o, "converting"))
+		printf("data of %s/%s is rewritten with %s copies in background; "
+		       "`tarn volume status %s/%s` shows how far it is\n", ref.pool, ref.volume,
+		       eq + 1, ref.pool, ref.volume);
+	json_object_put(o);
+	return r;
 }
 
 static int cmd_volume_set(struct call *c)
@@ -252,7 +275,8 @@ static int cmd_volume_set(struct call *c)
 static const char *property_text(struct json_object *v, const char *name, bool exact,
 				 char buf[SIZE_TEXT_MAX])
 {
-	static const char *const sizes[] = { "size", "used", "logical", "reserved", "available" };
+	static const char *const sizes[] = { "size", "used", "logical", "reserved", "available",
+					     "reservation" };
 	char key[64];
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		if (strcmp(sizes[i], name))
@@ -273,7 +297,7 @@ static const char *property_text(struct json_object *v, const char *name, bool e
 static int cmd_volume_get(struct call *c)
 {
 	static const char *const all[] = { "type", "size", "copies", "compression", "owner", "used",
-					   "logical", "reserved", "available" };
+					   "logical", "reserved", "available", "reservation" };
 	struct volume_ref ref;
 	struct json_object *args, *v = NULL, *out = json_object_new_object();
 	int r = volume_args(c, &ref, &args);
@@ -307,7 +331,19 @@ static int cmd_volume_destroy(struct call *c)
 	struct volume_ref ref;
 	struct json_object *args;
 	int r = volume_args(c, &ref, &args);
-	return r ? r : call_ask(c, ref.pool, "volume.destroy", args, NULL);
+	if (r)
+		return r;
+	struct json_object *o = NULL;
+	char until[TIME_TEXT_MAX];
+	bool now = option_given(&c->opt, "now");
+	json_object_object_add(args, "now", json_object_new_boolean(now));
+	r = call_ask(c, ref.pool, "volume.destroy", args, &o);
+	if (!r && !now)
+		printf("%s/%s is in the trash until %s; `tarn trash restore %s/%s` brings it "
+		       "back\n", ref.pool, ref.volume, time_text(until, get_u64(o, "expires_ns")),
+		       ref.pool, ref.volume);
+	json_object_put(o);
+	return r;
 }
 
 static int cmd_volume_resize(struct call *c)
@@ -344,6 +380,11 @@ static const struct option_spec shrink[] = {
 	{ "shrink", 0, NULL, "allow a smaller size; the data behind it is lost" },
 	{ 0 },
 };
+static const struct option_spec destroy[] = {
+	OPTION_HELP,
+	{ "now", 0, NULL, "for good, and give the space back at once" },
+	{ 0 },
+};
 static const struct option_spec create[] = {
 	OPTION_HELP,
 	{ "type", 't', "TYPE", "fs: a file system to mount; block: a raw image" },
@@ -363,13 +404,17 @@ const struct command commands_volume[] = {
 	  NULL },
 	{ "volume set", "POOL/VOLUME PROPERTY=VALUE...", "change properties", shrink, 2, -1,
 	  cmd_volume_set,
-	  "Properties: compression=lz4|off (for new data), owner=USER, size=SIZE." },
+	  "Properties: compression=lz4|off (for new data), copies=N (older data is rewritten in "
+	  "background), owner=USER, reservation=SIZE (kept free for this volume), size=SIZE." },
 	{ "volume get", "POOL/VOLUME [PROPERTY...]", "print properties", listing, 1, -1,
 	  cmd_volume_get,
 	  "Properties: type, size, copies, compression, owner, used, logical, "
-	  "reserved, available." },
-	{ "volume destroy", "POOL/VOLUME", "destroy a volume and its data", help_only, 1, 1,
-	  cmd_volume_destroy, "Refused while it is mounted or its image is open." },
+	  "reserved, available, reservation." },
+	{ "volume destroy", "POOL/VOLUME", "put a volume into the trash, or destroy it", destroy,
+	  1, 1, cmd_volume_destroy,
+	  "`tarn trash restore` brings it back for 24 hours (`tarn pool set POOL "
+	  "trash-retention=TIME`), or until a full pool needs the space. Refused while it is "
+	  "mounted or its image is open." },
 	{ "volume resize", "POOL/VOLUME SIZE", "change the size of a volume", shrink, 2, 2,
 	  cmd_volume_resize, NULL },
 	{ "volume rename", "POOL/VOLUME NEW", "give a volume another name", help_only, 2, 2,

@@ -26,7 +26,8 @@ struct command {
 
 /* Tables, each ends with a NULL name. */
 extern const struct command commands_pool[], commands_device[], commands_geometry[];
-extern const struct command commands_volume[], commands_mount[], commands_dump[];
+extern const struct command commands_history[];
+extern const struct command commands_volume[], commands_trash[], commands_mount[], commands_dump[];
 
 /* c->e has the text: EXIT_FAILED. Or print an error about the use: EXIT_USAGE. */
 int call_usage(struct call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -35,6 +36,10 @@ int call_ask(struct call *c, const char *pool, const char *verb, struct json_obj
 	     struct json_object **ret_result);
 /* Is --json given? Then print o. */
 bool call_json(struct call *c, struct json_object *o);
+
+/* "2026-11-01 12:00:00" in local time. Returns buf. */
+#define TIME_TEXT_MAX 32
+const char *time_text(char buf[TIME_TEXT_MAX], uint64_t wall_ns);
 
 /* Members of JSON objects: 0, "" and false when absent. */
 uint64_t get_u64(struct json_object *o, const char *key);

@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "tools/ctl_proto.h"
+#include "tools/history.h"
 #include "tools/hop.h"
 #include "tools/log.h"
 #include "tools/names.h"
@@ -133,8 +134,10 @@ static int request_run(struct conn *c, struct json_object *msg, struct request *
 	struct verb_run run = { .q = q, .fn = v->fn, .sock = c->sock };
 	int r = v->blocking ? v->fn(q) :
 		hop_run(daemon_bg(c->d), verb_co, &run, progress_tick, &run);
-	if (c->admin && !v->open_to_all)
+	if (c->admin && !v->open_to_all) {
 		verb_log(c, q, name, r);
+		history_record(q, name, r);
+	}
 	return r;
 }
 

@@ -186,7 +186,7 @@ static bool state_move(struct daemon *d, enum daemon_state from, enum daemon_sta
 }
 
 /* Unmount and export; the part of daemon_export that can be refused. */
-static int export_now(struct daemon *d, bool force, struct err *e)
+static int export_now(struct daemon *d, bool force, daemon_last_fn *last, void *arg, struct err *e)
 {
 	char busy[600];
 	if (!force && sessions_busy(d, busy, sizeof(busy)))
@@ -197,6 +197,8 @@ static int export_now(struct daemon *d, bool force, struct err *e)
 	int r = sessions_unmount(d, force, e);
 	if (r)
 		return r;
+	if (last)
+		last(arg);
 	struct export_call c = { d, force, e };
 	r = hop_run(daemon_bg(d), export_verb_co, &c, NULL, NULL);
 	if (r) {
@@ -207,7 +209,7 @@ static int export_now(struct daemon *d, bool force, struct err *e)
 	return r;
 }
 
-int daemon_export(struct daemon *d, bool force, struct err *e)
+int daemon_export(struct daemon *d, bool force, daemon_last_fn *last, void *arg, struct err *e)
 {
 	if (!state_move(d, DAEMON_SERVING, DAEMON_STOPPING))
 		return err_set(e, ERR_IN_USE, "pool %s is being stopped already", d->name);
@@ -218,7 +220,7 @@ int daemon_export(struct daemon *d, bool force, struct err *e)
 				  "it has ended",
 				  d->name);
 	if (!r)
-		r = export_now(d, force, e);
+		r = export_now(d, force, last, arg, e);
 	if (r) {
 		state_move(d, DAEMON_STOPPING, DAEMON_SERVING);
 		return r;

@@ -73,9 +73,11 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct err *e
  * the rest (after writing it back), export; the state file stays. Blocking, main thread. */
 void daemon_stop(struct daemon *d);
 
-/* The verb pool.export: refuses while in use unless force. Afterwards state is EXPORTED and the
+/* The verb pool.export: refuses while in use unless force. last (may be NULL) is called when
+ * nothing but the export itself can fail any more. Afterwards state is EXPORTED and the
  * state file is gone. Blocking, a connection's thread. */
-int daemon_export(struct daemon *d, bool force, struct err *e);
+typedef void daemon_last_fn(void *arg);
+int daemon_export(struct daemon *d, bool force, daemon_last_fn *last, void *arg, struct err *e);
 
 /* Bracket every verb; false when the daemon is stopping. */
 bool daemon_verb_begin(struct daemon *d);

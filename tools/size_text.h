@@ -14,6 +14,9 @@ int size_parse(const char *text, uint64_t *ret_bytes);
 /* "8.0G", "512K", "17B"; exact: plain number of bytes. Returns buf. */
 const char *size_text(char buf[SIZE_TEXT_MAX], uint64_t bytes, bool exact);
 
+/* "90s", "30m", "24h", "7d", "90" -> seconds, at most 3650 days. -EINVAL or -ERANGE. */
+int duration_parse(const char *text, uint64_t *ret_seconds);
+
 /* Whole number in [min, max], nothing behind it. -EINVAL or -ERANGE. */
 int number_parse(const char *text, uint64_t min, uint64_t max, uint64_t *ret_n);
 

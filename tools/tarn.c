@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "tools/command.h"
 #include "tools/ctl_client.h"
 #include "tools/ctl_proto.h"
@@ -15,8 +16,8 @@
 #include "tools/version.h"
 
 static const struct command *const tables[] = {
-	commands_pool,	 commands_device, commands_geometry,
-	commands_volume, commands_mount,  commands_dump,
+	commands_pool,	 commands_device, commands_geometry, commands_history,
+	commands_volume, commands_trash,  commands_mount,    commands_dump,
 };
 #define NAME_COLUMNS 18   /* for the longest name of a command */
 #define TABLES (sizeof(tables) / sizeof(tables[0]))
@@ -24,6 +25,15 @@ static const struct command *const tables[] = {
 #define EACH_COMMAND(c) \
 	for (size_t t_ = 0; t_ < TABLES; t_++) \
 		for (const struct command *c = tables[t_]; c->name; c++)
+
+const char *time_text(char buf[TIME_TEXT_MAX], uint64_t wall_ns)
+{
+	struct tm tm;
+	time_t t = (time_t)(wall_ns / 1000000000u);
+	localtime_r(&t, &tm);
+	strftime(buf, TIME_TEXT_MAX, "%F %T", &tm);
+	return buf;
+}
 
 uint64_t get_u64(struct json_object *o, const char *key)
 {

@@ -12,6 +12,7 @@ verb_fn verb_pool_offline, verb_pool_online, verb_pool_add, verb_pool_remove;
 verb_fn verb_pool_shrink_device, verb_pool_grow_device, verb_pool_rebalance, verb_pool_scrub;
 verb_fn verb_volume_create, verb_volume_list, verb_volume_status, verb_volume_set;
 verb_fn verb_volume_destroy, verb_volume_resize, verb_volume_rename;
+verb_fn verb_pool_set, verb_pool_history, verb_trash_list, verb_trash_restore, verb_trash_empty;
 verb_fn verb_mount_prepare, verb_mount, verb_mount_list;
 
 /* Arguments: 0, or -EINVAL with a text that names the key. Absent optional ones leave *ret as it
@@ -27,6 +28,9 @@ int arg_volume(struct request *q, const char *key, const char **ret_name);
 
 /* A member by number, path, or the last part of a path when that is unique. -ENOENT with text. */
 int device_find(struct request *q, const char *name, struct pool_dev_status *ret_s);
+
+/* The volume that came into the trash last under this name, or NULL. */
+struct json_object *trashed_newest(struct request *q, const char *name);
 
 void add_u64(struct json_object *o, const char *key, uint64_t n);
 void add_string(struct json_object *o, const char *key, const char *s);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <uuid/uuid.h>
 #include "tools/dump_pool.h"
+#include "tools/history.h"
 #include "tools/hop.h"
 #include "tools/known_devices.h"
 #include "tools/progress.h"
@@ -69,8 +70,46 @@ static struct json_object *status_to_json(struct daemon *d, const struct pool_st
 	return o;
 }
 
+struct forecast_call {
+	struct request *q;
+	struct pool_forecast f;
+};
+
+static int forecast_co(void *arg)
+{
+	struct forecast_call *c = arg;
+	return pool_forecast_get(c->q->d->pool, &c->f);
+}
+
+static void forecast_to_json(struct request *q)
+{
+	struct forecast_call *c = calloc(1, sizeof(*c));
+	if (!c)
+		return;
+	c->q = q;
+	if (!hop_run(daemon_bg(q->d), forecast_co, c, NULL, NULL) && c->f.since_ns) {
+		struct json_object *o = json_object_new_object(), *grown = json_object_new_array();
+		add_u64(o, "since_ns", c->f.since_ns);
+		add_u64(o, "full_ns", c->f.full_ns);
+		json_object_object_add(o, "grown_bytes", json_object_new_int64(c->f.grown_bytes));
+		for (unsigned i = 0; i < POOL_FORECAST_VOLUMES && c->f.vol[i].bytes; i++) {
+			struct json_object *v = json_object_new_object();
+			add_string(v, "name", c->f.vol[i].name);
+			add_u64(v, "grown_bytes", c->f.vol[i].bytes);
+			json_object_array_add(grown, v);
+		}
+		json_object_object_add(o, "volumes", grown);
+		json_object_object_add(q->result, "forecast", o);
+	}
+	free(c);
+}
+
 int verb_pool_status(struct request *q)
 {
+	bool forecast = false;
+	int r = arg_bool(q, "forecast", &forecast);
+	if (r)
+		return r;
 	struct pool_status *s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(&q->e, -ENOMEM, "out of memory");
@@ -79,6 +118,8 @@ int verb_pool_status(struct request *q)
 	progress_sample(q->d, s);
 	q->result = status_to_json(q->d, s);
 	json_object_object_add(q->result, "mounts", sessions_to_json(q->d));
+	if (forecast)
+		forecast_to_json(q);
 	free(s);
 	return 0;
 }
@@ -152,11 +193,17 @@ int verb_pool_dump(struct request *q)
 	return r;
 }
 
+/* Afterwards there is no pool to record it in. */
+static void export_record(void *arg)
+{
+	history_record(arg, "pool.export", 0);
+}
+
 int verb_pool_export(struct request *q)
 {
 	bool force = false;
 	int r = arg_bool(q, "force", &force);
-	return r ? r : daemon_export(q->d, force, &q->e);
+	return r ? r : daemon_export(q->d, force, export_record, q, &q->e);
 }
 
 static const char *last_part(const char *path)

@@ -6,6 +6,7 @@
 #include "tools/ctl_proto.h"
 #include "tools/hop.h"
 #include "tools/sessions.h"
+#include "tools/size_text.h"
 #include "tools/verbs.h"
 
 #define NAME_NOTE "volumes of a pool: `tarn volume list POOL`"
@@ -90,6 +91,7 @@ static struct json_object *volume_to_json(const struct vol_info *v)
 	add_u64(o, "used_bytes", v->used_bytes);
 	add_u64(o, "logical_bytes", v->logical_bytes);
 	add_u64(o, "reserved_bytes", v->reserved_bytes);
+	add_u64(o, "reservation_bytes", v->reservation_bytes);
 	add_u64(o, "delta_bytes", v->delta_bytes);
 	add_u64(o, "available_bytes", v->available_bytes);
 	add_u64(o, "created_ns", v->created_ns);
@@ -137,10 +139,31 @@ int verb_volume_list(struct request *q)
 	return q->result ? 0 : q->e.code;
 }
 
+/* How much of a volume is stored as its policy says; left out when it cannot be told. */
+static void compliance_to_json(struct request *q, const char *name)
+{
+	struct vol *v;
+	struct vol_compliance c;
+	if (vol_open(q->d->pool, name, &v, NULL))
+		return;
+	if (!vol_compliance_get(v, &c)) {
+		struct json_object *o = json_object_new_object();
+		add_u64(o, "compliant_bytes", c.compliant_bytes);
+		add_u64(o, "degraded_bytes", c.degraded_bytes);
+		add_u64(o, "other_policy_bytes", c.other_policy_bytes);
+		add_u64(o, "needed_bytes", c.needed_bytes);
+		json_object_object_add(q->result, "compliance", o);
+	}
+	vol_close(v);
+}
+
 int verb_volume_status(struct request *q)
 {
 	const char *name = NULL;
+	bool compliance = false;
 	int r = arg_volume(q, "name", &name);
+	if (!r)
+		r = arg_bool(q, "compliance", &compliance);
 	if (r)
 		return r;
 	struct json_object *list = volumes_to_json(q, name);
@@ -152,7 +175,34 @@ int verb_volume_status(struct request *q)
 		r = err_set(&q->e, -ENOENT, "pool %s has no volume %s; " NAME_NOTE, q->d->name,
 			    name);
 	json_object_put(list);
+	if (!r && compliance)
+		compliance_to_json(q, name);
 	return r;
+}
+
+/* The result says whether there is older data to be rewritten. */
+static int set_copies(struct request *q, const char *name)
+{
+	const char *value = NULL;
+	uint64_t n = 0;
+	struct vol *v;
+	struct vol_info i;
+	int r = arg_string(q, "value", ARG_REQUIRED, 32, &value);
+	if (!r && number_parse(value, 1, 4, &n))
+		r = err_set(&q->e, -EINVAL, "copies=%s: 1 to 4", value);
+	if (!r)
+		r = vol_open(q->d->pool, name, &v, &q->e);
+	if (r)
+		return r;
+	vol_info_get(v, &i);
+	vol_close(v);
+	r = vol_set_copies(q->d->pool, name, (uint8_t)n, &q->e);
+	if (r)
+		return r;
+	q->result = json_object_new_object();
+	json_object_object_add(q->result, "converting",
+			       json_object_new_boolean(i.copies != n && i.logical_bytes));
+	return 0;
 }
 
 int verb_volume_set(struct request *q)
@@ -176,11 +226,17 @@ int verb_volume_set(struct request *q)
 		return r ? r : vol_set_owner(q->d->pool, name, (uint32_t)uid, &q->e);
 	}
 	if (!strcmp(key, "copies"))
-		return err_set(&q->e, -EOPNOTSUPP,
-			       "the number of copies of an existing volume cannot be "
-			       "changed by this version; create another volume and copy the data");
-	return err_set(&q->e, -EINVAL, "%s: no such property; known are compression, owner, size",
-		       key);
+		return set_copies(q, name);
+	if (!strcmp(key, "reservation")) {
+		uint64_t n = 0;
+		r = arg_string(q, "value", ARG_REQUIRED, 32, &value);
+		if (!r && (size_parse(value, &n) || n % 4096))
+			r = err_set(&q->e, -EINVAL, "reservation=%s: a size like 40G (a multiple "
+				    "of 4K) is needed; 0 ends it", value);
+		return r ? r : vol_set_reservation(q->d->pool, name, n, &q->e);
+	}
+	return err_set(&q->e, -EINVAL, "%s: no such property; known are compression, copies, "
+		       "owner, reservation, size", key);
 }
 
 int verb_volume_resize(struct request *q)
@@ -208,18 +264,26 @@ static int refuse_mounted(struct request *q, const char *name)
 struct volume_call {
 	struct request *q;
 	const char *name, *to;
+	bool now;
 };
 
 static int destroy_co(void *arg)
 {
 	struct volume_call *c = arg;
-	return vol_destroy(c->q->d->pool, c->name, &c->q->e);
+	if (c->now)
+		return vol_destroy(c->q->d->pool, c->name, &c->q->e);
+	int r = vol_trash(c->q->d->pool, c->name, &c->q->e);
+	if (!r)
+		c->q->result = trashed_newest(c->q, c->name);
+	return r;
 }
 
 int verb_volume_destroy(struct request *q)
 {
 	struct volume_call c = { .q = q };
 	int r = arg_volume(q, "name", &c.name);
+	if (!r)
+		r = arg_bool(q, "now", &c.now);
 	if (!r)
 		r = refuse_mounted(q, c.name);
 	return r ? r : hop_run(daemon_bg(q->d), destroy_co, &c, NULL, NULL);

@@ -138,7 +138,7 @@ class TarnImage(Tarn):
     def volume(self):
         run("tarn", "volume", "create", f"{self.pool}/vm", "--type", "block", "--size", self.size,
             "--copies", 2)
-        self.file = f"/run/tarn/{self.pool}/images/vm"
+        self.file = os.path.join(os.environ["TARN_RUN_DIR"], self.pool, "images/vm")
         wait_for(self.file, lambda: os.path.exists(self.file))
 
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# mounts.user.sh: the part of the test mounts that an ordinary user plays. $1: pool, $2: work folder.
+# mounts.user.sh: what an ordinary user does in the test mounts. $1: pool, $2: work folder.
 pool=$1 dir=$2/mnt/user denied=$2/denied.txt user=65534
 
 as_user() { setpriv --reuid $user --regid $user --clear-groups "$@"; }
