@@ -304,10 +304,13 @@ int pool_forecast_get(struct pool *p, struct pool_forecast *f)
 		raw_use(p, &used, &total);
 		f->since_ns = r->hour * HOUR_NS;
 		f->grown_bytes = (int64_t)used - (int64_t)le64_get(r->u.used);
-		if (f->grown_bytes > 0 && now > f->since_ns + HOUR_NS)
-			f->full_ns =
-				now + (uint64_t)((double)(total - used) / (double)f->grown_bytes *
-						 (double)(now - f->since_ns));
+		if (f->grown_bytes > 0 && now > f->since_ns + HOUR_NS && total > used) {
+			double left = (double)(total - used) / (double)f->grown_bytes *
+				      (double)(now - f->since_ns);
+
+			if (left < (double)CENTURY_NS)
+				f->full_ns = now + (uint64_t)left;
+		}
 		grown(p, r, f);
 	}
 	free(r);

@@ -186,7 +186,10 @@ static void status_print(struct json_object *o, bool exact)
 	       size_of(o, "raw_bytes", exact), size_of(o, "raw_used_bytes", exact),
 	       percent(used, raw), size_of(o, "raw_free_bytes", exact));
 	forecast_print(o, exact);
-	printf("volumes   %" PRIu64 "\n", get_u64(o, "volumes"));
+	printf("volumes   %" PRIu64, get_u64(o, "volumes"));
+	if (get_u64(o, "trashed"))
+		printf(", and %" PRIu64 " in the trash", get_u64(o, "trashed"));
+	printf("\n");
 	printf("metadata  %s, transaction %" PRIu64 "\n", size_of(o, "meta_bytes", exact),
 	       get_u64(o, "txn"));
 	printf("memory    %s metadata cache, %s of %s dirty data\n",

@@ -98,17 +98,17 @@ int duration_parse(const char *text, uint64_t *ret_seconds)
 	static const struct {
 		char unit;
 		uint64_t seconds;
-	} units[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 } };
+	} times[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 } };
 	char digits[24];
 	uint64_t n, unit = 1;
 	size_t len = strlen(text);
 	if (!len || len >= sizeof(digits))
 		return -EINVAL;
 	memcpy(digits, text, len + 1);
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-		if (digits[len - 1] != units[i].unit)
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		if (digits[len - 1] != times[i].unit)
 			continue;
-		unit = units[i].seconds;
+		unit = times[i].seconds;
 		digits[len - 1] = 0;
 		break;
 	}

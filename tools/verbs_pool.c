@@ -62,7 +62,8 @@ static struct json_object *status_to_json(struct daemon *d, const struct pool_st
 	add_u64(o, "log_bytes", s->log_bytes);
 	add_u64(o, "user_write_bytes", s->user_write_bytes);
 	add_u64(o, "dev_write_bytes", s->dev_write_bytes);
-	add_u64(o, "volumes", s->volumes);
+	add_u64(o, "volumes", vol_list(d->pool, NULL, 0));
+	add_u64(o, "trashed", vol_trash_list(d->pool, NULL, 0));
 	for (unsigned i = 0; i < s->ndevs && i < POOL_DEVS_MAX; i++)
 		json_object_array_add(devs, dev_to_json(d, &s->devs[i]));
 	json_object_object_add(o, "devices", devs);

@@ -261,6 +261,7 @@ verify_fio() {
 	local name=$1 file=$2
 	shift 2
 	fio --name="$name" ${file:+--filename="$file"} --verify=crc32c --verify_fatal=1 \
-		--do_verify=1 --fallocate=none --randrepeat=0 --randseed="$SEED" --output="$WORK/fio.txt" "$@" ||
+		--do_verify=1 --fallocate=none --randrepeat=0 --randseed="$SEED" \
+		--output="$WORK/fio.txt" "$@" ||
 		{ tail -n 20 "$WORK/fio.txt" >&2; fail "fio $name failed on $file"; }
 }

@@ -56,6 +56,7 @@ page_of()
 	case $1 in
 	pool\ *) echo tarn-pool.8 ;;
 	volume\ *) echo tarn-volume.8 ;;
+	trash\ *) echo tarn-trash.8 ;;
 	mount|umount) echo tarn-mount.8 ;;
 	*) echo "tarn-$1.8" ;;
 	esac

@@ -2,11 +2,15 @@
 
 _tarn_words()
 {
-	# pools or volumes that run here; devices of a pool
+	# pools or volumes that run here; what is in the trash; devices of a pool
 	case $1 in
 	pool) tarn pool list --json 2>/dev/null | sed -n 's/^ *"name": "\(.*\)",\{0,1\}$/\1/p' ;;
 	volume)
 		tarn volume list --bytes 2>/dev/null | sed -n '1!s/^\([^ ]*\/[^ ]*\) .*/\1/p'
+		;;
+	trash)
+		tarn trash list ${2:+"$2"} --bytes 2>/dev/null |
+			sed -n '1!s/^\([^ ]*\/[^ ]*\) .*/\1/p' | sort -u
 		;;
 	device)
 		tarn pool status "$2" --json 2>/dev/null |
@@ -34,7 +38,7 @@ _tarn()
 		;;
 	1)
 		name=$(sed -n "s/^  ${words[0]} \([a-z-]*\)  .*/\1/p" <<<"$help")
-		if [[ -n $name && ${words[0]} == @(pool|volume) ]]; then
+		if [[ -n $name && ${words[0]} == @(pool|volume|trash) ]]; then
 			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 			return
 		fi
@@ -42,7 +46,7 @@ _tarn()
 	esac
 
 	cmd=${words[0]}
-	[[ $cmd == @(pool|volume) ]] && cmd+=" ${words[1]}"
+	[[ $cmd == @(pool|volume|trash) ]] && cmd+=" ${words[1]}"
 	if [[ $cur == -* ]]; then
 		COMPREPLY=($(compgen -W "$(tarn $cmd --help 2>/dev/null |
 			grep -o -- '--[a-z][a-z-]*' | sort -u)" -- "$cur"))
@@ -76,12 +80,34 @@ _tarn()
 			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
 		fi
 		;;
-	"pool "*|"volume list") COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur")) ;;
+	"pool set")
+		if ((${#words[@]} > 2)); then
+			compopt -o nospace
+			COMPREPLY=($(compgen -W "trash-retention=" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
+		fi
+		;;
+	"trash restore")
+		COMPREPLY=($(compgen -W "$(_tarn_words trash)" -- "$cur"))
+		;;
+	"trash empty")
+		if ((${#words[@]} > 2)); then
+			name=$(_tarn_words trash "${words[2]}")
+			COMPREPLY=($(compgen -W "${name//"${words[2]}/"/}" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
+		fi
+		;;
+	"pool "*|"volume list"|"trash list")
+		COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
+		;;
 	"volume create") COMPREPLY=($(compgen -S / -W "$(_tarn_words pool)" -- "$cur")) ;;
 	"volume set")
 		if ((${#words[@]} > 2)); then
 			compopt -o nospace
-			COMPREPLY=($(compgen -W "compression= owner= size=" -- "$cur"))
+			name="compression= copies= owner= reservation= size="
+			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
 		fi
@@ -89,7 +115,7 @@ _tarn()
 	"volume get")
 		if ((${#words[@]} > 2)); then
 			COMPREPLY=($(compgen -W "type size copies compression owner used logical \
-				reserved available" -- "$cur"))
+				reserved available reservation" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
 		fi
@@ -111,7 +137,7 @@ _tarn()
 			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 		fi
 		;;
-	help) COMPREPLY=($(compgen -W "pool volume mount umount dump" -- "$cur")) ;;
+	help) COMPREPLY=($(compgen -W "pool volume trash mount umount dump" -- "$cur")) ;;
 	esac
 }
 
