@@ -15,7 +15,7 @@
 #include <valgrind/valgrind.h>
 #else
 #define VALGRIND_STACK_REGISTER(start, end) ((void)(start), (void)(end), 0u)
-#define VALGRIND_STACK_DEREGISTER(id) ((void)(id))
+#define VALGRIND_STACK_DEREGISTER(id)	    ((void)(id))
 #endif
 
 #if defined(__has_feature) && !defined(__SANITIZE_ADDRESS__)
@@ -32,8 +32,8 @@
 #endif
 
 #define CO_GUARD_BYTES 4096u
-#define CO_IDLE_MAX 256u    /* stacks a reactor keeps for itself */
-#define CO_POOL_MAX 4096u   /* stacks the process keeps for all */
+#define CO_IDLE_MAX    256u  /* stacks a reactor keeps for itself */
+#define CO_POOL_MAX    4096u /* stacks the process keeps for all */
 
 __thread int lock_depth;
 
@@ -87,11 +87,29 @@ static void asan_clean_stack(struct co *c)
 	__asan_unpoison_memory_region(c->stack, c->stack_bytes);
 }
 #else
-static void asan_enter_co(struct sched *s, struct co *c) { (void)s; (void)c; }
-static void asan_entered_co(struct sched *s, struct co *c) { (void)s; (void)c; }
-static void asan_leave_co(struct sched *s, struct co *c) { (void)s; (void)c; }
-static void asan_left_co(struct sched *s) { (void)s; }
-static void asan_clean_stack(struct co *c) { (void)c; }
+static void asan_enter_co(struct sched *s, struct co *c)
+{
+	(void)s;
+	(void)c;
+}
+static void asan_entered_co(struct sched *s, struct co *c)
+{
+	(void)s;
+	(void)c;
+}
+static void asan_leave_co(struct sched *s, struct co *c)
+{
+	(void)s;
+	(void)c;
+}
+static void asan_left_co(struct sched *s)
+{
+	(void)s;
+}
+static void asan_clean_stack(struct co *c)
+{
+	(void)c;
+}
 #endif
 
 /* ---- stacks: a list per reactor without locking, then the process's pool, then mmap ---- */
@@ -320,7 +338,7 @@ int co_run(co_fn *fn, void *arg)
 	return 0;
 }
 
-void co_yield(void)
+void co_yield (void)
 {
 	struct co *c = co_self();
 	assert(c);
@@ -343,7 +361,7 @@ void co_sleep_ns(uint64_t ns)
 	if (__builtin_add_overflow(c->r->ops->now_ns(c->r), ns, &at_ns))
 		at_ns = UINT64_MAX;
 	c->r->ops->timer(c->r, c, at_ns);
-	co_yield();
+	co_yield ();
 }
 
 void waitq_wait(struct waitq *q, struct lock *l)
@@ -356,7 +374,7 @@ void waitq_wait(struct waitq *q, struct lock *l)
 		q->head = &w;
 	q->tail = &w;
 	lock_drop(l);
-	co_yield(); /* who wakes us has taken w off the list */
+	co_yield (); /* who wakes us has taken w off the list */
 	lock_take(l);
 }
 

@@ -34,7 +34,7 @@ int co_run(co_fn *fn, void *arg);
 struct co *co_self(void);
 
 /* Suspend the running coroutine until co_wake(). No lock may be held. */
-void co_yield(void);
+void co_yield (void);
 
 /* Make a yielded (or about to yield) coroutine ready. Any thread; once per yield. */
 void co_wake(struct co *c);
@@ -56,7 +56,10 @@ void waitq_wait(struct waitq *q, struct lock *l);
 /* Wake the first / all waiters. The lock that guards q is held. */
 void waitq_wake_one(struct waitq *q);
 void waitq_wake_all(struct waitq *q);
-static inline bool waitq_empty(const struct waitq *q) { return !q->head; }
+static inline bool waitq_empty(const struct waitq *q)
+{
+	return !q->head;
+}
 
 /* Forget all coroutines of a reactor without running them, as a crash does; their stacks are
  * returned to the pool. Only for simulators, from outside any coroutine of r. */

@@ -11,21 +11,21 @@
  *   | guard page | stack (grows down) .................. | struct co |
  */
 struct co {
-	struct co *next;                 /* in one of: ready, remote, idle, process pool */
-	struct co *all_prev, *all_next;  /* in reactor->all while `linked` */
+	struct co *next;		/* in one of: ready, remote, idle, process pool */
+	struct co *all_prev, *all_next; /* in reactor->all while `linked` */
 	struct reactor *r;
 	co_fn *fn;
 	void *arg;
-	sigjmp_buf env;                  /* where to continue; valid when `started` */
-	bool started;                    /* false: needs a fresh context on its stack */
-	bool finished;                   /* fn returned */
+	sigjmp_buf env; /* where to continue; valid when `started` */
+	bool started;	/* false: needs a fresh context on its stack */
+	bool finished;	/* fn returned */
 	bool linked;
-	bool queued;                     /* atomic: a wake is pending */
-	void *stack;                     /* lowest usable byte, above the guard page */
+	bool queued; /* atomic: a wake is pending */
+	void *stack; /* lowest usable byte, above the guard page */
 	size_t stack_bytes;
-	void *asan_fake;                 /* ASan's fake stack while suspended */
+	void *asan_fake; /* ASan's fake stack while suspended */
 	unsigned valgrind_id;
-	uint64_t timer_at_ns;            /* owned by the reactor's timer queue while it sleeps */
+	uint64_t timer_at_ns; /* owned by the reactor's timer queue while it sleeps */
 	struct co *timer_child, *timer_sibling;
 };
 

@@ -1,4 +1,5 @@
-/* crc: CRC-32C (Castagnoli), as iSCSI (RFC 3720) and ext4 use it. Hardware-accelerated by isa-l. Any thread. */
+/* crc: CRC-32C (Castagnoli), as iSCSI (RFC 3720) and ext4 use it. Hardware-accelerated by isa-l.
+ * Any thread. */
 #ifndef TARN_BASE_CRC_H
 #define TARN_BASE_CRC_H
 #include <stddef.h>

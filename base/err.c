@@ -6,25 +6,25 @@
 
 struct err_entry {
 	int code;
-	int sys;             /* positive errno shown to the kernel */
+	int sys; /* positive errno shown to the kernel */
 	const char *text;
 };
 
 static const struct err_entry err_table[] = {
-	{ERR_NEED_NODE, EAGAIN,    "node not cached"},
-	{ERR_CSUM,      EIO,       "checksum mismatch"},
-	{ERR_MAGIC,     EIO,       "not the kind of block expected"},
-	{ERR_ADDR,      EIO,       "block carries another address (misdirected write)"},
-	{ERR_STALE,     EIO,       "block is older than expected (lost write)"},
-	{ERR_POOL_ID,   EIO,       "block belongs to another pool"},
-	{ERR_VERSION,   EOPNOTSUPP, "format version or feature not supported"},
-	{ERR_FORMAT,    EIO,       "structure inconsistent"},
-	{ERR_DEV_GONE,  EIO,       "no usable device left"},
-	{ERR_FAULTED,   EIO,       "pool suspended after an unrecoverable I/O error"},
-	{ERR_IN_USE,    EBUSY,     "in use"},
-	{ERR_FOREIGN,   EEXIST,    "device carries other data"},
-	{ERR_NO_QUORUM, ENXIO,     "not enough devices to prove the newest state"},
-	{ERR_READONLY,  EROFS,     "pool is open read-only"},
+	{ERR_NEED_NODE, EAGAIN, "node not cached"},
+	{ERR_CSUM, EIO, "checksum mismatch"},
+	{ERR_MAGIC, EIO, "not the kind of block expected"},
+	{ERR_ADDR, EIO, "block carries another address (misdirected write)"},
+	{ERR_STALE, EIO, "block is older than expected (lost write)"},
+	{ERR_POOL_ID, EIO, "block belongs to another pool"},
+	{ERR_VERSION, EOPNOTSUPP, "format version or feature not supported"},
+	{ERR_FORMAT, EIO, "structure inconsistent"},
+	{ERR_DEV_GONE, EIO, "no usable device left"},
+	{ERR_FAULTED, EIO, "pool suspended after an unrecoverable I/O error"},
+	{ERR_IN_USE, EBUSY, "in use"},
+	{ERR_FOREIGN, EEXIST, "device carries other data"},
+	{ERR_NO_QUORUM, ENXIO, "not enough devices to prove the newest state"},
+	{ERR_READONLY, EROFS, "pool is open read-only"},
 };
 
 _Static_assert(sizeof(err_table) / sizeof(err_table[0]) == ERR_LAST - ERR_BASE - 1,

@@ -17,25 +17,25 @@
 
 enum err_code {
 	ERR_BASE = -4096,
-	ERR_NEED_NODE,     /* tree code met a node that is not cached; read it and start again */
-	ERR_CSUM,          /* checksum mismatch */
-	ERR_MAGIC,         /* not the kind of block expected */
-	ERR_ADDR,          /* block carries another address: misdirected */
-	ERR_STALE,         /* block is older than its parent says: lost write */
-	ERR_POOL_ID,       /* block belongs to another pool */
-	ERR_VERSION,       /* format version or an incompatible feature is not known here */
-	ERR_FORMAT,        /* structure out of bounds or inconsistent */
-	ERR_DEV_GONE,      /* no usable member left */
-	ERR_FAULTED,       /* pool suspended after unrecoverable I/O error */
-	ERR_IN_USE,        /* device, pool or volume in use */
-	ERR_FOREIGN,       /* device carries somebody's data */
-	ERR_NO_QUORUM,     /* not enough devices to witness the newest state */
-	ERR_READONLY,      /* pool opened read-only */
+	ERR_NEED_NODE, /* tree code met a node that is not cached; read it and start again */
+	ERR_CSUM,      /* checksum mismatch */
+	ERR_MAGIC,     /* not the kind of block expected */
+	ERR_ADDR,      /* block carries another address: misdirected */
+	ERR_STALE,     /* block is older than its parent says: lost write */
+	ERR_POOL_ID,   /* block belongs to another pool */
+	ERR_VERSION,   /* format version or an incompatible feature is not known here */
+	ERR_FORMAT,    /* structure out of bounds or inconsistent */
+	ERR_DEV_GONE,  /* no usable member left */
+	ERR_FAULTED,   /* pool suspended after unrecoverable I/O error */
+	ERR_IN_USE,    /* device, pool or volume in use */
+	ERR_FOREIGN,   /* device carries somebody's data */
+	ERR_NO_QUORUM, /* not enough devices to witness the newest state */
+	ERR_READONLY,  /* pool opened read-only */
 	ERR_LAST,
 };
 
 struct err {
-	int code;          /* 0 when nothing was set */
+	int code; /* 0 when nothing was set */
 	char text[1024];
 };
 

@@ -16,22 +16,22 @@
 struct reactor;
 
 struct reactor_ops {
-	uint64_t (*now_ns)(struct reactor *r);              /* monotonic */
-	uint64_t (*wall_ns)(struct reactor *r);             /* since 1970 */
+	uint64_t (*now_ns)(struct reactor *r);				/* monotonic */
+	uint64_t (*wall_ns)(struct reactor *r);				/* since 1970 */
 	void (*timer)(struct reactor *r, struct co *c, uint64_t at_ns); /* co_wake(c) at at_ns */
-	void (*notify)(struct reactor *r);                  /* called by other threads, perhaps under
-	                                                       remote_lock: stop sleeping */
+	void (*notify)(struct reactor *r); /* called by other threads, perhaps under
+					      remote_lock: stop sleeping */
 	void (*destroy)(struct reactor *r);
 };
 
 /* Base part, first member of every implementation. */
 struct reactor {
 	const struct reactor_ops *ops;
-	struct co *ready_head, *ready_tail;    /* own thread only */
+	struct co *ready_head, *ready_tail; /* own thread only */
 	struct lock remote_lock;
-	struct co *remote_head, *remote_tail;  /* woken by other threads; guarded by remote_lock */
-	struct co *all;                        /* every coroutine that has begun; own thread only */
-	struct co *idle_head;                  /* stacks for reuse; own thread only */
+	struct co *remote_head, *remote_tail; /* woken by other threads; guarded by remote_lock */
+	struct co *all;			      /* every coroutine that has begun; own thread only */
+	struct co *idle_head;		      /* stacks for reuse; own thread only */
 	unsigned idle_count;
 	pthread_t thread;
 	bool running, stop;
@@ -55,8 +55,16 @@ struct reactor *reactor_current(void);
 void reactor_enter(struct reactor *r);
 void reactor_leave(void);
 
-static inline uint64_t reactor_now_ns(void) { struct reactor *r = reactor_current(); return r->ops->now_ns(r); }
-static inline uint64_t reactor_wall_ns(void) { struct reactor *r = reactor_current(); return r->ops->wall_ns(r); }
+static inline uint64_t reactor_now_ns(void)
+{
+	struct reactor *r = reactor_current();
+	return r->ops->now_ns(r);
+}
+static inline uint64_t reactor_wall_ns(void)
+{
+	struct reactor *r = reactor_current();
+	return r->ops->wall_ns(r);
+}
 
 /* ---- the real one (reactor_uring.c) ---- */
 
@@ -72,14 +80,15 @@ void reactor_run(struct reactor *r);
 /* Ask the loop to end after its current turn; before reactor_run(): at its first. Any thread. */
 void reactor_stop(struct reactor *r);
 
-/* Call cb(fd, events, arg) whenever fd is ready for `events` (POLLIN...); level-triggered in effect:
- * the callback reads until EAGAIN or takes a bounded number, it is called again while ready.
- * Returns a handle or NULL. reactor_unpoll ends it (also from its own callback, and before fd is
- * closed); no callback after it returns. If fd cannot be polled, one callback with
- * POLLERR | POLLNVAL and no more. Own thread only (or before reactor_run). */
+/* Call cb(fd, events, arg) whenever fd is ready for `events` (POLLIN...); level-triggered in
+ * effect: the callback reads until EAGAIN or takes a bounded number, it is called again while
+ * ready. Returns a handle or NULL. reactor_unpoll ends it (also from its own callback, and before
+ * fd is closed); no callback after it returns. If fd cannot be polled, one callback with POLLERR |
+ * POLLNVAL and no more. Own thread only (or before reactor_run). */
 typedef void reactor_poll_fn(int fd, uint32_t events, void *arg);
 struct reactor_poll;
-struct reactor_poll *reactor_poll(struct reactor *r, int fd, uint32_t events, reactor_poll_fn *cb, void *arg);
+struct reactor_poll *reactor_poll(struct reactor *r, int fd, uint32_t events, reactor_poll_fn *cb,
+				  void *arg);
 void reactor_unpoll(struct reactor_poll *p);
 
 /* Queue one file I/O on the current real reactor's ring; done(io) is called on this thread, never
@@ -87,17 +96,28 @@ void reactor_unpoll(struct reactor_poll *p);
 struct iovec;
 struct reactor_io {
 	int fd;
-	int op;                 /* REACTOR_IO_* */
-	uint64_t off;           /* bytes */
-	const struct iovec *iov;/* stays valid until done */
+	int op;			 /* REACTOR_IO_* */
+	uint64_t off;		 /* bytes */
+	const struct iovec *iov; /* stays valid until done */
 	unsigned iovcnt;
-	int rw_flags;           /* RWF_* */
-	uint64_t len;           /* for PUNCH */
-	int res;                /* bytes or -errno, set before done */
+	int rw_flags;		       /* RWF_* */
+	uint64_t len;		       /* for PUNCH */
+	const struct reactor_cmd *cmd; /* for CMD; stays valid until done */
+	int res;		       /* bytes or -errno, set before done */
 	void (*done)(struct reactor_io *io);
-	struct reactor_io *next;/* reactor's: waiting for room in the submission queue */
+	struct reactor_io *next; /* reactor's: waiting for room in the submission queue */
 };
-enum { REACTOR_IO_READV, REACTOR_IO_WRITEV, REACTOR_IO_FSYNC, REACTOR_IO_PUNCH };
+enum { REACTOR_IO_READV, REACTOR_IO_WRITEV, REACTOR_IO_FSYNC, REACTOR_IO_PUNCH, REACTOR_IO_CMD };
+
+/* A command to the driver behind fd (IORING_OP_URING_CMD), with iov and iovcnt as its address and
+ * length. It may stay with the driver for ever, so the end of the loop does not wait for it: the
+ * submitter sees to it that all are done before reactor_destroy(), which drops the others. */
+struct reactor_cmd {
+	uint32_t op;
+	uint8_t area[24]; /* the begin of the 80 bytes that are the driver's; the rest is 0 */
+};
+/* Can r take a REACTOR_IO_CMD (128-byte queue entries, Linux 5.19)? */
+bool reactor_has_cmd(struct reactor *r);
 void reactor_io_submit(struct reactor *r, struct reactor_io *io);
 /* true when the current reactor can do reactor_io_submit (is a real one). */
 bool reactor_is_uring(struct reactor *r);

@@ -18,6 +18,7 @@
 #include <linux/falloc.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,10 +38,10 @@ struct reactor_poll {
 	void *arg;
 	int fd;
 	uint32_t events;
-	bool armed;        /* a POLL_ADD is under way */
-	bool dead;         /* reactor_unpoll() was called */
-	bool removing;     /* a POLL_REMOVE was queued */
-	bool broken;       /* fd cannot be polled */
+	bool armed;    /* a POLL_ADD is under way */
+	bool dead;     /* reactor_unpoll() was called */
+	bool removing; /* a POLL_REMOVE was queued */
+	bool broken;   /* fd cannot be polled */
 	bool in_cb;
 };
 
@@ -50,13 +51,13 @@ struct uring {
 	struct timerq timers;
 	struct reactor_poll *polls;
 	struct reactor_io *backlog_head, *backlog_tail;
-	unsigned io_count;         /* under way, backlog included */
-	bool enabled;              /* the ring belongs to its thread now */
-	bool poll_backlog;         /* some poll found no room */
-	int notify_fd;             /* eventfd with a read always under way */
+	unsigned io_count; /* under way, backlog included, commands not */
+	bool enabled;	   /* the ring belongs to its thread now */
+	bool poll_backlog; /* some poll found no room */
+	int notify_fd;	   /* eventfd with a read always under way */
 	uint64_t notify_value;
 	bool notify_armed;
-	bool sleeping;             /* atomic: in the kernel or about to be */
+	bool sleeping; /* atomic: in the kernel or about to be */
 };
 
 static const struct reactor_ops uring_ops;
@@ -143,6 +144,18 @@ static void uring_notify(struct reactor *r)
 
 /* ---- file I/O ---- */
 
+/* liburing knows the entries of double size, but none of its prep functions fills one in. */
+static void prep_cmd(struct io_uring_sqe *sqe, const struct reactor_io *io)
+{
+	memset(sqe, 0, 2 * sizeof(*sqe));
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = io->fd;
+	sqe->cmd_op = io->cmd->op;
+	sqe->addr = (uint64_t)(uintptr_t)io->iov;
+	sqe->len = io->iovcnt;
+	memcpy(sqe->cmd, io->cmd->area, sizeof(io->cmd->area));
+}
+
 static bool io_push(struct uring *u, struct reactor_io *io)
 {
 	struct io_uring_sqe *sqe = sqe_get(u);
@@ -162,6 +175,9 @@ static bool io_push(struct uring *u, struct reactor_io *io)
 		io_uring_prep_fallocate(sqe, io->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					(off_t)io->off, (off_t)io->len);
 		break;
+	case REACTOR_IO_CMD:
+		prep_cmd(sqe, io);
+		break;
 	default:
 		abort(); /* no such op */
 	}
@@ -172,7 +188,10 @@ static bool io_push(struct uring *u, struct reactor_io *io)
 void reactor_io_submit(struct reactor *r, struct reactor_io *io)
 {
 	struct uring *u = uring_of(r);
-	u->io_count++;
+	if (io->op == REACTOR_IO_CMD)
+		assert(reactor_has_cmd(r));
+	else
+		u->io_count++;
 	io->next = NULL;
 	if (!u->backlog_head && io_push(u, io))
 		return;
@@ -198,6 +217,11 @@ static void io_push_backlog(struct uring *u)
 bool reactor_is_uring(struct reactor *r)
 {
 	return r && r->ops == &uring_ops;
+}
+
+bool reactor_has_cmd(struct reactor *r)
+{
+	return reactor_is_uring(r) && uring_of(r)->ring.flags & IORING_SETUP_SQE128;
 }
 
 /* ---- polled descriptors ----
@@ -300,7 +324,8 @@ static void complete(struct uring *u, uint64_t user_data, int res)
 	switch (user_data & KIND_MASK) {
 	case KIND_IO: {
 		struct reactor_io *io = p;
-		u->io_count--;
+		if (io->op != REACTOR_IO_CMD)
+			u->io_count--;
 		io->res = res;
 		io->done(io);
 		break;
@@ -320,7 +345,8 @@ static void reap(struct uring *u)
 {
 	struct io_uring_cqe *cqe;
 	unsigned head;
-	io_uring_for_each_cqe(&u->ring, head, cqe) {
+	io_uring_for_each_cqe(&u->ring, head, cqe)
+	{
 		uint64_t user_data = cqe->user_data;
 		int res = cqe->res;
 		/* free the slot first: a callback may submit, and completions come at once */
@@ -404,8 +430,8 @@ void reactor_run(struct reactor *r)
 	if (!u->enabled) {
 		/* The ring's only submitter is the thread that enables it. liburing 2.3 declares
 		 * io_uring_enable_rings() but forgot to export it. */
-		if (io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
-				      NULL, 0))
+		if (io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+				      0))
 			abort();
 		u->enabled = true;
 	}
@@ -447,11 +473,11 @@ static const struct reactor_ops uring_ops = {
 };
 
 /* The most the kernel knows: completion work deferred to our own io_uring_enter (6.1), without
- * interrupting the thread (5.19), or plain (5.10). */
+ * interrupting the thread and with room for driver commands (5.19), or plain (5.10). */
 static int ring_init(struct io_uring *ring, unsigned entries)
 {
 	const unsigned modern = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG |
-				IORING_SETUP_COOP_TASKRUN;
+				IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SQE128;
 	const unsigned flags[] = {
 		modern | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
 		modern,

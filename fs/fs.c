@@ -18,7 +18,7 @@ static int super_load(struct fs *fs, const struct btree_item *it)
 static int open_fn(struct vol *v, void *arg)
 {
 	struct fs *fs = arg;
-	struct fs_super_disk super = { .version = FS_VERSION };
+	struct fs_super_disk super = {.version = FS_VERSION};
 	struct fs_tx_inode *root;
 	struct btree_item it;
 	struct fs_tx t;
@@ -92,8 +92,8 @@ void fs_close(struct fs *fs)
 void fs_stats_get(struct fs *fs, struct fs_stats *ret_s)
 {
 	lock_take(&fs->lock);
-	*ret_s = (struct fs_stats){ .nodes = fs->node_count, .opens = fs->opens,
-				    .orphans = fs->orphans };
+	*ret_s = (struct fs_stats){
+		.nodes = fs->node_count, .opens = fs->opens, .orphans = fs->orphans};
 	lock_drop(&fs->lock);
 }
 
@@ -113,9 +113,11 @@ int fs_statfs(struct fs *fs, struct statvfs *ret_st)
 		avail = avail < left ? avail : left;
 	}
 	*ret_st = (struct statvfs){
-		.f_bsize = BLOCK_SIZE, .f_frsize = BLOCK_SIZE,
+		.f_bsize = BLOCK_SIZE,
+		.f_frsize = BLOCK_SIZE,
 		.f_blocks = total / BLOCK_SIZE,
-		.f_bfree = avail / BLOCK_SIZE, .f_bavail = avail / BLOCK_SIZE,
+		.f_bfree = avail / BLOCK_SIZE,
+		.f_bavail = avail / BLOCK_SIZE,
 		.f_namemax = FS_NAME_MAX,
 	};
 	return 0;

@@ -28,21 +28,21 @@ struct fs_file;
 struct reactor;
 
 struct fs_options {
-	uint32_t root_uid, root_gid;  /* owner of the root directory when it is made now */
-	uint8_t seed[16];             /* randomness for a new tree's name hash */
-	bool read_only;               /* every change is refused with -EROFS */
-	bool atime;                   /* reads set atime, by the relatime rule */
-	struct reactor *bg;           /* where the reaper runs; NULL: reap at once */
+	uint32_t root_uid, root_gid; /* owner of the root directory when it is made now */
+	uint8_t seed[16];	     /* randomness for a new tree's name hash */
+	bool read_only;		     /* every change is refused with -EROFS */
+	bool atime;		     /* reads set atime, by the relatime rule */
+	struct reactor *bg;	     /* where the reaper runs; NULL: reap at once */
 };
 
 struct fs_attr {
 	uint64_t ino;
 	uint64_t generation;
 	uint32_t mode, nlink, uid, gid;
-	uint32_t flags;               /* FS_INODE_* */
+	uint32_t flags; /* FS_INODE_* */
 	uint64_t rdev;
-	uint64_t size;                /* bytes */
-	uint64_t parent;              /* directories */
+	uint64_t size;	 /* bytes */
+	uint64_t parent; /* directories */
 	struct timespec atime, mtime, ctime, btime;
 };
 
@@ -52,7 +52,9 @@ int fs_open(struct vol *v, const struct fs_options *o, struct fs **ret_fs, struc
 /* Close the fs_files still open, stop the reaper, free. No call may be under way. Yields. */
 void fs_close(struct fs *fs);
 
-struct fs_stats { uint64_t nodes, opens, orphans; };
+struct fs_stats {
+	uint64_t nodes, opens, orphans;
+};
 void fs_stats_get(struct fs *fs, struct fs_stats *ret_s);
 
 /* ---- names ---- */
@@ -62,10 +64,10 @@ int fs_lookup(struct fs *fs, uint64_t dir, const char *name, struct fs_attr *ret
 void fs_forget(struct fs *fs, uint64_t ino, uint64_t count);
 
 struct fs_make {
-	uint32_t mode;                /* with S_IFMT: any type */
-	uint32_t uid, gid;            /* gid and S_ISGID are inherited from a set-gid directory */
-	uint64_t rdev;                /* S_IFCHR, S_IFBLK */
-	const char *target;           /* S_IFLNK */
+	uint32_t mode;	    /* with S_IFMT: any type */
+	uint32_t uid, gid;  /* gid and S_ISGID are inherited from a set-gid directory */
+	uint64_t rdev;	    /* S_IFCHR, S_IFBLK */
+	const char *target; /* S_IFLNK */
 };
 /* Make a new inode under name. Adds a lookup reference, and opens it when ret_f is not NULL.
  * -EEXIST. */
@@ -85,11 +87,11 @@ int fs_rename(struct fs *fs, uint64_t dir, const char *name, uint64_t to_dir, co
 int fs_readlink(struct fs *fs, uint64_t ino, char *buf);
 
 struct fs_dirent {
-	uint64_t ino, cookie;         /* cookie: pass to go on behind this entry */
-	uint8_t type;                 /* DT_* */
+	uint64_t ino, cookie; /* cookie: pass to go on behind this entry */
+	uint8_t type;	      /* DT_* */
 	uint8_t name_len;
 	char name[FS_NAME_MAX + 1];
-	struct fs_attr attr;          /* plus only, not for "." and ".." */
+	struct fs_attr attr; /* plus only, not for "." and ".." */
 };
 /* Up to max entries behind cookie (0: from the start), "." and ".." first. Cookies stay right
  * while entries come and go, and over remounts. plus: attributes, and a lookup reference for each
@@ -104,12 +106,19 @@ int fs_getattr(struct fs *fs, uint64_t ino, struct fs_attr *ret_a);
 int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors);
 
 enum fs_set {
-	FS_SET_MODE = 1, FS_SET_UID = 2, FS_SET_GID = 4, FS_SET_SIZE = 8, FS_SET_ATIME = 16,
-	FS_SET_MTIME = 32, FS_SET_CTIME = 64, FS_SET_ATIME_NOW = 128, FS_SET_MTIME_NOW = 256,
-	FS_SET_KILL_PRIV = 512,       /* clear set-uid, set-gid as a user's write does */
+	FS_SET_MODE = 1,
+	FS_SET_UID = 2,
+	FS_SET_GID = 4,
+	FS_SET_SIZE = 8,
+	FS_SET_ATIME = 16,
+	FS_SET_MTIME = 32,
+	FS_SET_CTIME = 64,
+	FS_SET_ATIME_NOW = 128,
+	FS_SET_MTIME_NOW = 256,
+	FS_SET_KILL_PRIV = 512, /* clear set-uid, set-gid as a user's write does */
 };
 struct fs_setattr {
-	unsigned set;                 /* FS_SET_* */
+	unsigned set; /* FS_SET_* */
 	uint32_t mode, uid, gid;
 	uint64_t size;
 	struct timespec atime, mtime, ctime;
@@ -124,14 +133,15 @@ int fs_statfs(struct fs *fs, struct statvfs *ret_st);
 int fs_file_open(struct fs *fs, uint64_t ino, struct fs_file **ret_f);
 void fs_file_close(struct fs_file *f);
 uint64_t fs_file_ino(const struct fs_file *f);
-/* f was opened for writing / some open file of the same inode was: a cache above may hold newer data. */
+/* f was opened for writing / some open file of the same inode was: a cache above may hold newer
+ * data. */
 void fs_file_set_writer(struct fs_file *f);
 bool fs_file_has_writer(struct fs_file *f);
 /* *ret_len < len at the end of the file. */
 int fs_read(struct fs_file *f, uint64_t off, uint32_t len, void *buf, uint32_t *ret_len);
 enum fs_write_flags {
-	FS_WRITE_CACHED = 1,          /* from the kernel's writeback cache: it keeps the times */
-	FS_WRITE_KILL_PRIV = 2,       /* by an ordinary user: clear set-uid and set-gid */
+	FS_WRITE_CACHED = 1,	/* from the kernel's writeback cache: it keeps the times */
+	FS_WRITE_KILL_PRIV = 2, /* by an ordinary user: clear set-uid and set-gid */
 };
 /* All or nothing; len <= VOL_WRITE_MAX. */
 int fs_write(struct fs_file *f, uint64_t off, uint32_t len, const void *buf, unsigned flags);

@@ -7,7 +7,7 @@
 
 struct alloc {
 	struct fs_file *f;
-	uint64_t end;                 /* grow the file to here; 0: keep its size */
+	uint64_t end; /* grow the file to here; 0: keep its size */
 };
 
 /* Last step of any fallocate: size and times. */
@@ -31,7 +31,7 @@ static int alloc_fn(struct vol *v, void *arg)
 
 int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len)
 {
-	struct alloc al = { .f = f };
+	struct alloc al = {.f = f};
 	struct vol *v = f->fs->vol;
 	uint64_t ino = f->node->ino;
 	int r;
@@ -83,7 +83,7 @@ static int inline_len_fn(struct vol *v, void *arg)
 static int seek_inline(struct fs_file *f, uint64_t off, int whence, uint64_t size,
 		       uint64_t *ret_off)
 {
-	struct alloc al = { .f = f };
+	struct alloc al = {.f = f};
 	int r = vol_query(f->fs->vol, inline_len_fn, &al);
 
 	if (r)

@@ -33,8 +33,8 @@ static uint64_t slot_of(const struct fs *fs, const char *name, size_t len)
 	return h > FS_SLOT_MAX ? FS_SLOT_MAX : h;
 }
 
-int fs_dent_find(struct fs_tx *t, uint64_t dir, const char *name, size_t len,
-		 struct fs_dent *ret_d, struct key *ret_free)
+int fs_dent_find(struct fs_tx *t, uint64_t dir, const char *name, size_t len, struct fs_dent *ret_d,
+		 struct key *ret_free)
 {
 	uint64_t home = slot_of(t->fs, name, len), next = home, free_slot = 0;
 	struct fs_dirent_view d;
@@ -52,7 +52,7 @@ int fs_dent_find(struct fs_tx *t, uint64_t dir, const char *name, size_t len,
 		if (r)
 			return r;
 		if (d.name_len == len && !memcmp(d.name, name, len)) {
-			*ret_d = (struct fs_dent){ it.key, d.ino, d.type };
+			*ret_d = (struct fs_dent){it.key, d.ino, d.type};
 			return 0;
 		}
 		if (it.key.offset > next && !free_slot)
@@ -132,7 +132,7 @@ static int lookup_fn(struct vol *v, void *arg)
 
 int fs_lookup(struct fs *fs, uint64_t dir, const char *name, struct fs_attr *ret_a)
 {
-	struct lookup l = { .fs = fs, .dir = dir, .name = name };
+	struct lookup l = {.fs = fs, .dir = dir, .name = name};
 	int r = fs_name_check(name, &l.len);
 
 	if (r)
@@ -165,7 +165,7 @@ struct readdir {
 	uint64_t dir, cookie;
 	bool plus;
 	struct fs_dirent *out;
-	unsigned max, n;          /* entries done: kept over restarts */
+	unsigned max, n; /* entries done: kept over restarts */
 	struct fs_node *spare;
 	bool end;
 };
@@ -197,7 +197,8 @@ static void readdir_dot(struct readdir *rd, uint64_t parent)
 		e->ino = rd->cookie ? parent : rd->dir;
 		e->type = DT_DIR;
 		e->name_len = (uint8_t)(rd->cookie + 1);
-		strcpy(e->name, rd->cookie ? ".." : ".");
+		memcpy(e->name, "..", (size_t)e->name_len);
+		e->name[e->name_len] = 0;
 		e->cookie = ++rd->cookie;
 	}
 }
@@ -250,8 +251,8 @@ static int readdir_fn(struct vol *v, void *arg)
 int fs_readdir(struct fs *fs, uint64_t dir, uint64_t cookie, bool plus, struct fs_dirent *ret_d,
 	       unsigned max, unsigned *ret_n)
 {
-	struct readdir rd = { .fs = fs, .dir = dir, .cookie = cookie, .plus = plus, .out = ret_d,
-			      .max = max };
+	struct readdir rd = {
+		.fs = fs, .dir = dir, .cookie = cookie, .plus = plus, .out = ret_d, .max = max};
 	int r = 0;
 
 	while (!r && !rd.end && rd.n < max && rd.cookie < (uint64_t)INT64_MAX)

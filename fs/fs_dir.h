@@ -21,8 +21,8 @@ struct fs_dent {
 int fs_name_check(const char *name, size_t *ret_len);
 /* 0, or -ENOENT and in *ret_free (may be NULL) the key a new entry of that name takes (object 0:
  * window full). */
-int fs_dent_find(struct fs_tx *t, uint64_t dir, const char *name, size_t len,
-		 struct fs_dent *ret_d, struct key *ret_free);
+int fs_dent_find(struct fs_tx *t, uint64_t dir, const char *name, size_t len, struct fs_dent *ret_d,
+		 struct key *ret_free);
 /* Is the directory empty? 0, -ENOTEMPTY, ERR_NEED_NODE. */
 int fs_dent_none(struct fs_tx *t, uint64_t dir);
 /* Account for an entry that comes or goes; damaged counts do not wrap. */

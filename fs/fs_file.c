@@ -59,7 +59,7 @@ bool fs_file_has_writer(struct fs_file *f)
 
 int fs_file_open(struct fs *fs, uint64_t ino, struct fs_file **ret_f)
 {
-	struct file_open o = { .fs = fs, .ino = ino };
+	struct file_open o = {.fs = fs, .ino = ino};
 	int r = -ENOMEM;
 
 	o.f = malloc(sizeof(*o.f));
@@ -176,7 +176,7 @@ int fs_read(struct fs_file *f, uint64_t off, uint32_t len, void *buf, uint32_t *
 {
 	struct fs_node *n = f->node;
 	uint64_t size = atomic_load_explicit(&n->size, memory_order_relaxed);
-	struct read rd = { f, off, len, buf };
+	struct read rd = {f, off, len, buf};
 	int r = -EAGAIN;
 
 	if (off >= size)
@@ -336,7 +336,7 @@ static int leave_fn(struct vol *v, void *arg)
 
 int fs_file_leave_inline(struct fs_file *f)
 {
-	struct write w = { .f = f };
+	struct write w = {.f = f};
 	struct vol *v = f->fs->vol;
 	int r;
 

@@ -34,70 +34,70 @@
 #define FS_OBJ_ROOT 1u
 #define FS_OBJ_META 2u
 
-enum fs_key_type {               /* permanent numbers */
-	FS_KEY_INODE = 1,
-	FS_KEY_INLINE = 2,
-	FS_KEY_XATTR = 3,
-	FS_KEY_XATTR_DATA = 4,
-	FS_KEY_ORPHAN = 6,
-	FS_KEY_SUPER = 7,
-	FS_KEY_DIRENT = 16,
+enum fs_key_type { /* permanent numbers */
+		   FS_KEY_INODE = 1,
+		   FS_KEY_INLINE = 2,
+		   FS_KEY_XATTR = 3,
+		   FS_KEY_XATTR_DATA = 4,
+		   FS_KEY_ORPHAN = 6,
+		   FS_KEY_SUPER = 7,
+		   FS_KEY_DIRENT = 16,
 };
 
-#define FS_VERSION 1
-#define FS_NAME_MAX 255u
-#define FS_LINK_MAX 0x7fffffffu  /* hard links to one inode */
-#define FS_INLINE_MAX 2048u
-#define FS_LINK_CHUNK 3800u      /* bytes of a symlink target per INLINE item */
-#define FS_TARGET_MAX 4095u
-#define FS_XATTR_NAME_MAX 255u
+#define FS_VERSION	   1
+#define FS_NAME_MAX	   255u
+#define FS_LINK_MAX	   0x7fffffffu /* hard links to one inode */
+#define FS_INLINE_MAX	   2048u
+#define FS_LINK_CHUNK	   3800u /* bytes of a symlink target per INLINE item */
+#define FS_TARGET_MAX	   4095u
+#define FS_XATTR_NAME_MAX  255u
 #define FS_XATTR_VALUE_MAX 65536u
-#define FS_XATTR_CHUNK 3800u
-#define FS_XATTR_PIECES 18u      /* ceil(65536 / 3800) */
-#define FS_HASH_WINDOW 32u
-#define FS_DIRENT_WEIGHT 24u
+#define FS_XATTR_CHUNK	   3800u
+#define FS_XATTR_PIECES	   18u /* ceil(65536 / 3800) */
+#define FS_HASH_WINDOW	   32u
+#define FS_DIRENT_WEIGHT   24u
 /* Cookies 1 and 2 are "." and ".."; slots must be positive as a signed 64-bit offset. */
 #define FS_SLOT_MIN 64u
 #define FS_SLOT_MAX ((uint64_t)INT64_MAX - FS_HASH_WINDOW)
 
-enum fs_inode_flags {            /* permanent bits */
-	FS_INODE_INLINE = 1u << 0,
-	FS_INODE_XATTR = 1u << 1,
-	FS_INODE_KNOWN = FS_INODE_INLINE | FS_INODE_XATTR,
+enum fs_inode_flags { /* permanent bits */
+		      FS_INODE_INLINE = 1u << 0,
+		      FS_INODE_XATTR = 1u << 1,
+		      FS_INODE_KNOWN = FS_INODE_INLINE | FS_INODE_XATTR,
 };
 
-struct fs_time_disk {            /* 12 bytes */
-	le64 sec;                /* signed, since 1970 */
-	le32 nsec;               /* < 1e9 */
+struct fs_time_disk { /* 12 bytes */
+	le64 sec;     /* signed, since 1970 */
+	le32 nsec;    /* < 1e9 */
 };
 
-struct fs_inode_disk {           /* 128 bytes */
-	uint8_t version;         /* FS_VERSION */
-	uint8_t pad0[3];         /* zero */
-	le32 flags;              /* FS_INODE_* */
-	le32 mode;               /* S_IFMT and permissions */
+struct fs_inode_disk {	 /* 128 bytes */
+	uint8_t version; /* FS_VERSION */
+	uint8_t pad0[3]; /* zero */
+	le32 flags;	 /* FS_INODE_* */
+	le32 mode;	 /* S_IFMT and permissions */
 	le32 uid, gid;
 	le32 nlink;
 	le64 rdev;
-	le64 size;               /* bytes */
-	le64 parent;             /* directories: inode of ".."; else 0 */
+	le64 size;   /* bytes */
+	le64 parent; /* directories: inode of ".."; else 0 */
 	le64 generation;
 	struct fs_time_disk atime, mtime, ctime, btime;
-	uint8_t pad1[24];        /* zero */
+	uint8_t pad1[24]; /* zero */
 };
 
-struct fs_dirent_disk {          /* 12 bytes, then the name without a terminating zero */
+struct fs_dirent_disk { /* 12 bytes, then the name without a terminating zero */
 	uint8_t version;
-	uint8_t type;            /* DT_* */
-	uint8_t name_len;        /* 1..255 */
+	uint8_t type;	  /* DT_* */
+	uint8_t name_len; /* 1..255 */
 	uint8_t pad;
 	le64 inode;
 };
 
-struct fs_xattr_disk {           /* 8 bytes, then the name, then the value when it fits */
+struct fs_xattr_disk { /* 8 bytes, then the name, then the value when it fits */
 	uint8_t version;
-	uint8_t name_len;        /* 1..255 */
-	uint8_t pieces;          /* 0: value follows here; else number of XATTR_DATA items */
+	uint8_t name_len; /* 1..255 */
+	uint8_t pieces;	  /* 0: value follows here; else number of XATTR_DATA items */
 	uint8_t pad;
 	le32 value_len;
 };
@@ -107,11 +107,11 @@ struct fs_orphan_disk {
 	uint8_t pad[3];
 };
 
-struct fs_super_disk {           /* 64 bytes */
+struct fs_super_disk { /* 64 bytes */
 	uint8_t version;
 	uint8_t pad0[3];
-	le32 features;           /* unknown bit: ERR_VERSION */
-	uint8_t hash_key[16];    /* of names */
+	le32 features;	      /* unknown bit: ERR_VERSION */
+	uint8_t hash_key[16]; /* of names */
 	struct fs_time_disk created;
 	uint8_t pad1[28];
 };

@@ -35,10 +35,10 @@ static uint64_t load64(const void *p)
 uint64_t fs_hash(const uint8_t key[16], const void *data, size_t len)
 {
 	uint64_t k0 = load64(key), k1 = load64(key + 8), m;
-	struct sip s = { k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du,
-			 k0 ^ 0x6c7967656e657261u, k1 ^ 0x7465646279746573u };
+	struct sip s = {k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du,
+			k0 ^ 0x6c7967656e657261u, k1 ^ 0x7465646279746573u};
 	const uint8_t *p = data;
-	uint8_t tail[8] = { 0 };
+	uint8_t tail[8] = {0};
 	size_t n = len;
 
 	for (; n >= 8; n -= 8, p += 8) {

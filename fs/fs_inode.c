@@ -27,7 +27,7 @@ static int getattr_fn(struct vol *v, void *arg)
 
 int fs_getattr(struct fs *fs, uint64_t ino, struct fs_attr *ret_a)
 {
-	struct getattr g = { .fs = fs, .ino = ino };
+	struct getattr g = {.fs = fs, .ino = ino};
 	struct fs_node *n;
 	bool found;
 	int r;
@@ -73,7 +73,7 @@ struct setattr {
 	struct fs *fs;
 	uint64_t ino;
 	const struct fs_setattr *sa;
-	bool in_punch;                /* run by vol_punch, which frees what lies behind size */
+	bool in_punch; /* run by vol_punch, which frees what lies behind size */
 	uint8_t buf[FS_INLINE_MAX];
 	struct fs_attr attr;
 };
@@ -172,7 +172,7 @@ static bool size_shrinks(const struct fs_attr *a, const struct fs_setattr *sa)
 
 int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_setattr *sa, struct fs_attr *ret_a)
 {
-	struct setattr s = { .fs = fs, .ino = ino, .sa = sa };
+	struct setattr s = {.fs = fs, .ino = ino, .sa = sa};
 	struct fs_attr a;
 	int r;
 
@@ -231,7 +231,7 @@ static int readlink_fn(struct vol *v, void *arg)
 
 int fs_readlink(struct fs *fs, uint64_t ino, char *buf)
 {
-	struct readlink l = { .fs = fs, .ino = ino, .buf = buf };
+	struct readlink l = {.fs = fs, .ino = ino, .buf = buf};
 
 	return vol_query(fs->vol, readlink_fn, &l);
 }

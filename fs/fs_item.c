@@ -34,14 +34,19 @@ static int time_decode(const struct fs_time_disk *d, struct timespec *ret_t)
 
 static struct fs_time_disk time_encode(const struct timespec *t)
 {
-	return (struct fs_time_disk){ le64_of((uint64_t)t->tv_sec), le32_of((uint32_t)t->tv_nsec) };
+	return (struct fs_time_disk){le64_of((uint64_t)t->tv_sec), le32_of((uint32_t)t->tv_nsec)};
 }
 
 static bool mode_known(uint32_t mode)
 {
 	switch (mode & S_IFMT) {
-	case S_IFREG: case S_IFDIR: case S_IFLNK: case S_IFCHR:
-	case S_IFBLK: case S_IFIFO: case S_IFSOCK:
+	case S_IFREG:
+	case S_IFDIR:
+	case S_IFLNK:
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK:
 		return !(mode & ~(S_IFMT | 07777u));
 	}
 	return false;
@@ -61,10 +66,15 @@ int fs_inode_decode(const struct btree_item *it, struct fs_attr *ret_a)
 	if (!is_zero(d->pad0, sizeof(d->pad0)) || !is_zero(d->pad1, sizeof(d->pad1)))
 		return ERR_FORMAT;
 	a = (struct fs_attr){
-		.ino = it->key.object, .generation = le64_get(d->generation),
-		.mode = le32_get(d->mode), .nlink = le32_get(d->nlink),
-		.uid = le32_get(d->uid), .gid = le32_get(d->gid), .flags = le32_get(d->flags),
-		.rdev = le64_get(d->rdev), .size = le64_get(d->size),
+		.ino = it->key.object,
+		.generation = le64_get(d->generation),
+		.mode = le32_get(d->mode),
+		.nlink = le32_get(d->nlink),
+		.uid = le32_get(d->uid),
+		.gid = le32_get(d->gid),
+		.flags = le32_get(d->flags),
+		.rdev = le64_get(d->rdev),
+		.size = le64_get(d->size),
 		.parent = le64_get(d->parent),
 	};
 	if (!mode_known(a.mode) || a.nlink > FS_LINK_MAX)
@@ -88,12 +98,19 @@ void fs_inode_encode(const struct fs_attr *a, struct fs_inode_disk *ret_d)
 {
 	*ret_d = (struct fs_inode_disk){
 		.version = FS_VERSION,
-		.flags = le32_of(a->flags), .mode = le32_of(a->mode),
-		.uid = le32_of(a->uid), .gid = le32_of(a->gid), .nlink = le32_of(a->nlink),
-		.rdev = le64_of(a->rdev), .size = le64_of(a->size), .parent = le64_of(a->parent),
+		.flags = le32_of(a->flags),
+		.mode = le32_of(a->mode),
+		.uid = le32_of(a->uid),
+		.gid = le32_of(a->gid),
+		.nlink = le32_of(a->nlink),
+		.rdev = le64_of(a->rdev),
+		.size = le64_of(a->size),
+		.parent = le64_of(a->parent),
 		.generation = le64_of(a->generation),
-		.atime = time_encode(&a->atime), .mtime = time_encode(&a->mtime),
-		.ctime = time_encode(&a->ctime), .btime = time_encode(&a->btime),
+		.atime = time_encode(&a->atime),
+		.mtime = time_encode(&a->mtime),
+		.ctime = time_encode(&a->ctime),
+		.btime = time_encode(&a->btime),
 	};
 }
 
@@ -124,7 +141,7 @@ uint16_t fs_dirent_encode(uint64_t ino, uint8_t type, const char *name, size_t n
 {
 	struct fs_dirent_disk *d = buf;
 
-	*d = (struct fs_dirent_disk){ FS_VERSION, type, (uint8_t)name_len, 0, le64_of(ino) };
+	*d = (struct fs_dirent_disk){FS_VERSION, type, (uint8_t)name_len, 0, le64_of(ino)};
 	memcpy(d + 1, name, name_len);
 	return (uint16_t)(sizeof(*d) + name_len);
 }
@@ -249,9 +266,10 @@ static void inode_to_text(FILE *f, const struct fs_attr *a)
 void fs_item_to_text(FILE *f, const struct btree_item *it)
 {
 	static const char *const names[] = {
-		[FS_KEY_INODE] = "inode", [FS_KEY_INLINE] = "inline", [FS_KEY_XATTR] = "xattr",
-		[FS_KEY_XATTR_DATA] = "xattr-data", [FS_KEY_ORPHAN] = "orphan",
-		[FS_KEY_SUPER] = "super", [FS_KEY_DIRENT] = "dirent",
+		[FS_KEY_INODE] = "inode",   [FS_KEY_INLINE] = "inline",
+		[FS_KEY_XATTR] = "xattr",   [FS_KEY_XATTR_DATA] = "xattr-data",
+		[FS_KEY_ORPHAN] = "orphan", [FS_KEY_SUPER] = "super",
+		[FS_KEY_DIRENT] = "dirent",
 	};
 	struct fs_dirent_view d;
 	struct fs_xattr_view x;

@@ -6,7 +6,7 @@
 #define TARN_FS_FS_ITEM_H
 #include "fs/fs.h"
 
-struct fs_dirent_view {          /* name points into the item */
+struct fs_dirent_view { /* name points into the item */
 	uint64_t ino;
 	uint8_t type;
 	uint8_t name_len;
@@ -17,12 +17,12 @@ struct fs_xattr_view {
 	uint8_t name_len;
 	uint32_t value_len;
 	const char *name;
-	const uint8_t *value;    /* valid when pieces is 0 */
+	const uint8_t *value; /* valid when pieces is 0 */
 };
 
 static inline struct key fs_key(uint64_t object, enum fs_key_type type, uint64_t offset)
 {
-	return (struct key){ object, (uint8_t)type, offset };
+	return (struct key){object, (uint8_t)type, offset};
 }
 
 int fs_inode_decode(const struct btree_item *it, struct fs_attr *ret_a);

@@ -7,12 +7,12 @@
 struct make {
 	struct fs *fs;
 	uint64_t dir;
-	const char *name;             /* NULL: O_TMPFILE */
+	const char *name; /* NULL: O_TMPFILE */
 	size_t len, target_len;
 	const struct fs_make *m;
-	uint64_t ino;                 /* taken once, kept over restarts */
+	uint64_t ino; /* taken once, kept over restarts */
 	struct fs_node *spare;
-	struct fs_file *file;         /* NULL: do not open */
+	struct fs_file *file; /* NULL: do not open */
 	struct fs_attr attr;
 };
 
@@ -71,7 +71,7 @@ static int make_fn(struct vol *v, void *arg)
 {
 	struct make *mk = arg;
 	uint8_t entry[sizeof(struct fs_dirent_disk) + FS_NAME_MAX];
-	struct fs_orphan_disk orphan = { .version = FS_VERSION };
+	struct fs_orphan_disk orphan = {.version = FS_VERSION};
 	struct fs_tx_inode *dir, *i;
 	struct fs_dent d;
 	struct key slot;
@@ -96,14 +96,14 @@ static int make_fn(struct vol *v, void *arg)
 	i = fs_tx_inode_new(&t, mk->ino);
 	make_attr(mk, &dir->a, &i->a);
 	if (mk->name) {
-		fs_tx_put(&t, slot, entry, fs_dirent_encode(mk->ino, fs_type_of_mode(i->a.mode),
-							    mk->name, mk->len, entry));
+		fs_tx_put(&t, slot, entry,
+			  fs_dirent_encode(mk->ino, fs_type_of_mode(i->a.mode), mk->name, mk->len,
+					   entry));
 		fs_dir_grow(&dir->a, mk->len, S_ISDIR(i->a.mode));
 		fs_tx_touch(&t, dir);
 	} else {
 		i->a.nlink = 0;
-		fs_tx_put(&t, fs_key(FS_OBJ_META, FS_KEY_ORPHAN, mk->ino), &orphan,
-			  sizeof(orphan));
+		fs_tx_put(&t, fs_key(FS_OBJ_META, FS_KEY_ORPHAN, mk->ino), &orphan, sizeof(orphan));
 	}
 	if (S_ISLNK(i->a.mode))
 		stage_target(&t, mk->ino, mk->m->target, mk->target_len);
@@ -140,7 +140,7 @@ static int make(struct fs *fs, struct make *mk, struct fs_attr *ret_a, struct fs
 int fs_make(struct fs *fs, uint64_t dir, const char *name, const struct fs_make *m,
 	    struct fs_attr *ret_a, struct fs_file **ret_f)
 {
-	struct make mk = { .fs = fs, .dir = dir, .name = name, .m = m };
+	struct make mk = {.fs = fs, .dir = dir, .name = name, .m = m};
 	int r = fs_name_check(name, &mk.len);
 
 	if (r)
@@ -158,7 +158,7 @@ int fs_make(struct fs *fs, uint64_t dir, const char *name, const struct fs_make 
 int fs_make_tmpfile(struct fs *fs, uint64_t dir, const struct fs_make *m, struct fs_attr *ret_a,
 		    struct fs_file **ret_f)
 {
-	struct make mk = { .fs = fs, .dir = dir, .m = m };
+	struct make mk = {.fs = fs, .dir = dir, .m = m};
 	int r = make(fs, &mk, ret_a, ret_f);
 
 	if (!r) {
@@ -208,8 +208,8 @@ static int link_fn(struct vol *v, void *arg)
 		return r ? r : -EEXIST;
 	if (!slot.object)
 		return -ENOSPC;
-	fs_tx_put(&t, slot, entry, fs_dirent_encode(l->ino, fs_type_of_mode(i->a.mode), l->name,
-						    l->len, entry));
+	fs_tx_put(&t, slot, entry,
+		  fs_dirent_encode(l->ino, fs_type_of_mode(i->a.mode), l->name, l->len, entry));
 	orphan = !i->a.nlink; /* O_TMPFILE; the kernel refuses other files without a name */
 	if (orphan)
 		fs_tx_del(&t, fs_key(FS_OBJ_META, FS_KEY_ORPHAN, l->ino));
@@ -233,7 +233,7 @@ static int link_fn(struct vol *v, void *arg)
 
 int fs_link(struct fs *fs, uint64_t ino, uint64_t dir, const char *name, struct fs_attr *ret_a)
 {
-	struct link l = { .fs = fs, .ino = ino, .dir = dir, .name = name };
+	struct link l = {.fs = fs, .ino = ino, .dir = dir, .name = name};
 	int r = fs_name_check(name, &l.len);
 
 	if (r)

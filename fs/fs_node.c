@@ -112,7 +112,7 @@ void fs_node_cache(struct fs_node *n, const struct fs_attr *a)
 
 void fs_node_open(struct fs *fs, struct fs_node *n, struct fs_file *f)
 {
-	*f = (struct fs_file){ .fs = fs, .node = n, .next = fs->files };
+	*f = (struct fs_file){.fs = fs, .node = n, .next = fs->files};
 	if (fs->files)
 		fs->files->prev = f;
 	fs->files = f;

@@ -24,31 +24,31 @@
 struct fs_node {
 	uint64_t ino;
 	uint64_t lookups, opens;
-	uint64_t writers;             /* opens that may write */
+	uint64_t writers; /* opens that may write */
 	bool attr_valid, dead;
 	struct fs_attr attr;
-	_Atomic uint64_t size;        /* = attr.size */
-	_Atomic bool is_inline;       /* = attr.flags & FS_INODE_INLINE */
-	_Atomic bool atime_due;       /* a read must set atime (relatime) */
+	_Atomic uint64_t size;	/* = attr.size */
+	_Atomic bool is_inline; /* = attr.flags & FS_INODE_INLINE */
+	_Atomic bool atime_due; /* a read must set atime (relatime) */
 	struct fs_node *hash_next;
 };
 
 struct fs_file {
 	struct fs *fs;
-	struct fs_node *node;         /* pinned by node->opens */
-	struct fs_file *prev, *next;  /* fs->files */
+	struct fs_node *node;	     /* pinned by node->opens */
+	struct fs_file *prev, *next; /* fs->files */
 	bool writer;
 };
 
 struct fs {
 	struct vol *vol;
 	struct fs_options o;
-	uint8_t hash_key[16];         /* constant after fs_open */
+	uint8_t hash_key[16]; /* constant after fs_open */
 	struct lock lock;
 	struct fs_node **table;
 	size_t table_size, node_count; /* size: power of two */
 	uint64_t opens, orphans;
-	struct fs_file *files;        /* all that are open */
+	struct fs_file *files; /* all that are open */
 	/* the reaper (fs_orphan.c) */
 	struct waitq reap_wait, reap_done;
 	uint64_t *reap_queue;

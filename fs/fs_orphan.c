@@ -4,10 +4,10 @@
 #include <sys/stat.h>
 
 #define REAP_AT_ONCE_BYTES (16u << 20)
-#define REAP_XATTRS 16u     /* xattr items deleted in one step */
-#define REAP_SCAN 32u       /* orphans looked up in one step */
+#define REAP_XATTRS	   16u /* xattr items deleted in one step */
+#define REAP_SCAN	   32u /* orphans looked up in one step */
 
-static const struct fs_orphan_disk orphan_item = { .version = FS_VERSION };
+static const struct fs_orphan_disk orphan_item = {.version = FS_VERSION};
 
 static bool is_open(struct fs *fs, uint64_t ino)
 {
@@ -124,7 +124,7 @@ static int reap_end_fn(struct vol *v, void *arg)
 
 static int reap(struct fs *fs, uint64_t ino)
 {
-	struct reap rp = { .fs = fs, .attr.ino = ino };
+	struct reap rp = {.fs = fs, .attr.ino = ino};
 	struct vol *v = fs->vol;
 	int r = vol_query(v, reap_begin_fn, &rp);
 
@@ -217,7 +217,7 @@ static int scan_fn(struct vol *v, void *arg)
  */
 static void reap_scan(struct fs *fs)
 {
-	struct scan s = { .from = 0 };
+	struct scan s = {.from = 0};
 
 	do {
 		if (vol_query(fs->vol, scan_fn, &s))

@@ -17,8 +17,8 @@ struct rename {
 	size_t len, to_len;
 	unsigned flags;
 	uint32_t uid, gid;
-	uint64_t white_ino;           /* taken once, kept over restarts */
-	bool reap;                    /* out */
+	uint64_t white_ino; /* taken once, kept over restarts */
+	bool reap;	    /* out */
 	uint64_t reap_ino, reap_size;
 };
 
@@ -198,8 +198,14 @@ static int rename_fn(struct vol *v, void *arg)
 int fs_rename(struct fs *fs, uint64_t dir, const char *name, uint64_t to_dir, const char *to_name,
 	      unsigned flags, uint32_t uid, uint32_t gid)
 {
-	struct rename rn = { .fs = fs, .dir = dir, .to_dir = to_dir, .name = name,
-			     .to_name = to_name, .flags = flags, .uid = uid, .gid = gid };
+	struct rename rn = {.fs = fs,
+			    .dir = dir,
+			    .to_dir = to_dir,
+			    .name = name,
+			    .to_name = to_name,
+			    .flags = flags,
+			    .uid = uid,
+			    .gid = gid};
 	int r = fs_name_check(name, &rn.len);
 
 	if (!r)

@@ -88,8 +88,12 @@ struct fs_tx_inode *fs_tx_inode_new(struct fs_tx *t, uint64_t ino)
 	uint64_t ns = (uint64_t)t->now.tv_sec * 1000000000u + (uint64_t)t->now.tv_nsec;
 
 	i->a = (struct fs_attr){
-		.ino = ino, .generation = (ns >> 10 & UINT32_MAX) | 1,
-		.atime = t->now, .mtime = t->now, .ctime = t->now, .btime = t->now,
+		.ino = ino,
+		.generation = (ns >> 10 & UINT32_MAX) | 1,
+		.atime = t->now,
+		.mtime = t->now,
+		.ctime = t->now,
+		.btime = t->now,
 	};
 	i->dirty = true;
 	return i;

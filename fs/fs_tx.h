@@ -16,12 +16,12 @@
 #include "fs/fs_node.h"
 
 #define FS_TX_INODES 6u
-#define FS_TX_OPS 64u
+#define FS_TX_OPS    64u
 
 struct fs_tx_inode {
-	struct fs_attr a;             /* edit, then set dirty */
+	struct fs_attr a; /* edit, then set dirty */
 	bool dirty, del;
-	bool dead;                    /* no item any more: changes stay in memory */
+	bool dead; /* no item any more: changes stay in memory */
 };
 struct fs_tx_op {
 	struct key key;

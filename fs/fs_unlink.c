@@ -10,7 +10,7 @@ struct unlink {
 	const char *name;
 	size_t len;
 	bool rmdir;
-	bool reap;                    /* out: an orphan came to be */
+	bool reap; /* out: an orphan came to be */
 	uint64_t ino, size;
 };
 
@@ -74,14 +74,14 @@ static int unlink_name(struct unlink *u)
 
 int fs_unlink(struct fs *fs, uint64_t dir, const char *name)
 {
-	struct unlink u = { .fs = fs, .dir = dir, .name = name };
+	struct unlink u = {.fs = fs, .dir = dir, .name = name};
 
 	return unlink_name(&u);
 }
 
 int fs_rmdir(struct fs *fs, uint64_t dir, const char *name)
 {
-	struct unlink u = { .fs = fs, .dir = dir, .name = name, .rmdir = true };
+	struct unlink u = {.fs = fs, .dir = dir, .name = name, .rmdir = true};
 
 	return unlink_name(&u);
 }

@@ -10,8 +10,8 @@
 #include "fs/fs_dir.h"
 #include "fs/fs_hash.h"
 
-#define SLOT_SHIFT 5
-#define SLOT_MAX ((1ull << (63 - SLOT_SHIFT)) - FS_HASH_WINDOW)
+#define SLOT_SHIFT     5
+#define SLOT_MAX       ((1ull << (63 - SLOT_SHIFT)) - FS_HASH_WINDOW)
 #define LIST_MAX_BYTES (1u << 20)
 
 struct xattr {
@@ -63,8 +63,8 @@ static int xattr_find(struct fs_tx *t, const struct xattr *x, struct key *ret_ke
 	}
 	if (free_slot == UINT64_MAX && next < home + FS_HASH_WINDOW)
 		free_slot = next;
-	*ret_key = fs_key(free_slot == UINT64_MAX ? 0 : x->ino, FS_KEY_XATTR,
-			  free_slot << SLOT_SHIFT);
+	*ret_key =
+		fs_key(free_slot == UINT64_MAX ? 0 : x->ino, FS_KEY_XATTR, free_slot << SLOT_SHIFT);
 	return -ENODATA;
 }
 
@@ -120,8 +120,8 @@ static int xattr_set_fn(struct vol *v, void *arg)
 	old_pieces = r ? 0 : view.pieces;
 	if (head + x->len > NODE_VALUE_MAX)
 		pieces = (unsigned)((x->len + FS_XATTR_CHUNK - 1) / FS_XATTR_CHUNK);
-	*d = (struct fs_xattr_disk){ FS_VERSION, (uint8_t)x->name_len, (uint8_t)pieces, 0,
-				     le32_of((uint32_t)x->len) };
+	*d = (struct fs_xattr_disk){FS_VERSION, (uint8_t)x->name_len, (uint8_t)pieces, 0,
+				    le32_of((uint32_t)x->len)};
 	memcpy(d + 1, x->name, x->name_len);
 	if (!pieces && x->len)
 		memcpy(x->item + head, x->value, x->len);
@@ -251,8 +251,8 @@ static int name_check(struct xattr *x)
 int fs_xattr_set(struct fs *fs, uint64_t ino, const char *name, const void *value, size_t len,
 		 int flags)
 {
-	struct xattr x = { .fs = fs, .ino = ino, .name = name, .value = value, .len = len,
-			   .flags = flags };
+	struct xattr x = {
+		.fs = fs, .ino = ino, .name = name, .value = value, .len = len, .flags = flags};
 	int r = name_check(&x);
 
 	if (r)
@@ -280,7 +280,7 @@ static bool surely_none(struct fs *fs, uint64_t ino)
 int fs_xattr_get(struct fs *fs, uint64_t ino, const char *name, void *buf, size_t size,
 		 size_t *ret_len)
 {
-	struct xattr x = { .fs = fs, .ino = ino, .name = name, .buf = buf, .size = size };
+	struct xattr x = {.fs = fs, .ino = ino, .name = name, .buf = buf, .size = size};
 	int r = name_check(&x);
 
 	if (!r && surely_none(fs, ino))
@@ -295,7 +295,7 @@ int fs_xattr_get(struct fs *fs, uint64_t ino, const char *name, void *buf, size_
 int fs_xattr_list(struct fs *fs, uint64_t ino, bool trusted, char *buf, size_t size,
 		  size_t *ret_len)
 {
-	struct xattr x = { .fs = fs, .ino = ino, .trusted = trusted, .buf = buf, .size = size };
+	struct xattr x = {.fs = fs, .ino = ino, .trusted = trusted, .buf = buf, .size = size};
 	int r = 0;
 
 	if (!surely_none(fs, ino))
@@ -307,7 +307,7 @@ int fs_xattr_list(struct fs *fs, uint64_t ino, bool trusted, char *buf, size_t s
 
 int fs_xattr_remove(struct fs *fs, uint64_t ino, const char *name)
 {
-	struct xattr x = { .fs = fs, .ino = ino, .name = name };
+	struct xattr x = {.fs = fs, .ino = ino, .name = name};
 	int r = name_check(&x);
 
 	if (r)

@@ -106,5 +106,6 @@ const struct serve_transport_ops serve_dev_ops = {
 	.start = dev_start,
 	.stop = dev_stop,
 	.reply = dev_reply,
+	.done = serve_rq_put,
 	.resume = dev_resume,
 };

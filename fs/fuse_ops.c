@@ -101,19 +101,29 @@ _Static_assert((int)FS_SET_MODE == FATTR_MODE && (int)FS_SET_UID == FATTR_UID, "
 
 static void setattr_decode(const struct fuse_setattr_in *in, struct fs_setattr *sa)
 {
-	static const struct { unsigned fattr, set; } map[] = {
-		{ FATTR_MODE, FS_SET_MODE }, { FATTR_UID, FS_SET_UID }, { FATTR_GID, FS_SET_GID },
-		{ FATTR_SIZE, FS_SET_SIZE }, { FATTR_ATIME, FS_SET_ATIME },
-		{ FATTR_MTIME, FS_SET_MTIME }, { FATTR_CTIME, FS_SET_CTIME },
-		{ FATTR_ATIME_NOW, FS_SET_ATIME_NOW }, { FATTR_MTIME_NOW, FS_SET_MTIME_NOW },
-		{ FATTR_KILL_SUIDGID, FS_SET_KILL_PRIV },
+	static const struct {
+		unsigned fattr, set;
+	} map[] = {
+		{FATTR_MODE, FS_SET_MODE},
+		{FATTR_UID, FS_SET_UID},
+		{FATTR_GID, FS_SET_GID},
+		{FATTR_SIZE, FS_SET_SIZE},
+		{FATTR_ATIME, FS_SET_ATIME},
+		{FATTR_MTIME, FS_SET_MTIME},
+		{FATTR_CTIME, FS_SET_CTIME},
+		{FATTR_ATIME_NOW, FS_SET_ATIME_NOW},
+		{FATTR_MTIME_NOW, FS_SET_MTIME_NOW},
+		{FATTR_KILL_SUIDGID, FS_SET_KILL_PRIV},
 	};
 
 	*sa = (struct fs_setattr){
-		.mode = in->mode, .uid = in->uid, .gid = in->gid, .size = in->size,
-		.atime = { (time_t)in->atime, in->atimensec },
-		.mtime = { (time_t)in->mtime, in->mtimensec },
-		.ctime = { (time_t)in->ctime, in->ctimensec },
+		.mode = in->mode,
+		.uid = in->uid,
+		.gid = in->gid,
+		.size = in->size,
+		.atime = {(time_t)in->atime, in->atimensec},
+		.mtime = {(time_t)in->mtime, in->mtimensec},
+		.ctime = {(time_t)in->ctime, in->ctimensec},
 	};
 	for (unsigned i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (in->valid & map[i].fattr)
@@ -166,21 +176,21 @@ static void make(fuse_req_t req, fuse_ino_t dir, const char *name, struct fs_mak
 
 static void tree_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, dev_t rdev)
 {
-	struct fs_make m = { .mode = mode, .rdev = rdev };
+	struct fs_make m = {.mode = mode, .rdev = rdev};
 
 	make(req, dir, name, &m);
 }
 
 static void tree_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode)
 {
-	struct fs_make m = { .mode = S_IFDIR | (mode & 07777) };
+	struct fs_make m = {.mode = S_IFDIR | (mode & 07777)};
 
 	make(req, dir, name, &m);
 }
 
 static void tree_symlink(fuse_req_t req, const char *target, fuse_ino_t dir, const char *name)
 {
-	struct fs_make m = { .mode = S_IFLNK | 0777, .target = target };
+	struct fs_make m = {.mode = S_IFLNK | 0777, .target = target};
 
 	make(req, dir, name, &m);
 }
@@ -211,14 +221,14 @@ static void tree_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_i
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	reply_err(req, fs_rename(fs_of(req), dir, name, to_dir, to_name, flags, ctx->uid,
-				 ctx->gid));
+	reply_err(req,
+		  fs_rename(fs_of(req), dir, name, to_dir, to_name, flags, ctx->uid, ctx->gid));
 }
 
 static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const struct fuse_open_in *in = (const void *)(serve_rq_current()->in + 1);
-	struct fs_setattr sa = { .set = FS_SET_SIZE };
+	struct fs_setattr sa = {.set = FS_SET_SIZE};
 	struct fs *fs = fs_of(req);
 	struct fs_file *f;
 	struct fs_attr a;
@@ -244,7 +254,7 @@ static void tree_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 			struct fuse_file_info *fi)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	struct fs_make m = { .mode = S_IFREG | (mode & 07777), .uid = ctx->uid, .gid = ctx->gid };
+	struct fs_make m = {.mode = S_IFREG | (mode & 07777), .uid = ctx->uid, .gid = ctx->gid};
 	struct {
 		struct fuse_entry_out e;
 		struct fuse_open_out o;
@@ -261,8 +271,8 @@ static void tree_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 	if ((fi->flags & O_ACCMODE) != O_RDONLY)
 		fs_file_set_writer(f);
 	reply_entry_fill(&out.e, &a, 0);
-	out.o = (struct fuse_open_out){ .fh = (uintptr_t)f,
-					.open_flags = reply_fopen_flags(fi->flags) };
+	out.o = (struct fuse_open_out){.fh = (uintptr_t)f,
+				       .open_flags = reply_fopen_flags(fi->flags)};
 	if (fuse_reply_buf(req, (const char *)&out, sizeof(out))) {
 		fs_forget(fs, a.ino, 1);
 		fs_file_close(f);
@@ -318,7 +328,8 @@ static void tree_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse
 	struct serve *s = fuse_req_userdata(req);
 
 	(void)datasync;
-	/* The kernel goes on showing the allocated blocks it knew before it wrote its cache back. */
+	/* The kernel goes on showing the allocated blocks it knew before it wrote its cache back.
+	 */
 	if (s->writeback && fs_file_has_writer(file_of(fi)))
 		serve_inval_attr(s, ino);
 	reply_err(req, fs_sync(s->fs));
@@ -398,12 +409,13 @@ static void tree_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 {
 	struct serve *s = fuse_req_userdata(req);
 	uint64_t at;
-	int r;
+	int r = 0;
 
 	/* What the kernel has not written back yet would look like a hole here. */
 	if (s->writeback && fs_file_has_writer(file_of(fi)))
-		serve_write_back(s, ino);
-	r = fs_seek(file_of(fi), (uint64_t)off, whence, &at);
+		r = serve_write_back(s, ino);
+	if (!r)
+		r = fs_seek(file_of(fi), (uint64_t)off, whence, &at);
 	if (r)
 		reply_err(req, r);
 	else

@@ -18,7 +18,7 @@ static bool put_dirent(struct out *o, const struct fs_dirent *d)
 	if (len > o->size - o->used)
 		return false;
 	memset(o->buf + o->used + len - 8, 0, 8); /* padding */
-	*e = (struct fuse_dirent){ d->ino, d->cookie, d->name_len, d->type };
+	*e = (struct fuse_dirent){d->ino, d->cookie, d->name_len, d->type};
 	memcpy(e->name, d->name, d->name_len);
 	o->used += len;
 	return true;
@@ -108,8 +108,8 @@ static void forget_sent(struct fs *fs, const struct out *o)
 static void readdir_any(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
 	struct fs *fs = ((struct serve *)fuse_req_userdata(req))->fs;
-	struct out o = { .buf = serve_rq_current()->payload,
-			 .size = size < SERVE_WRITE_MAX ? size : SERVE_WRITE_MAX };
+	struct out o = {.buf = serve_rq_current()->payload,
+			.size = size < SERVE_WRITE_MAX ? size : SERVE_WRITE_MAX};
 	struct fs_dirent *d = malloc(BATCH * sizeof(*d));
 	int r = d ? fill(fs, &o, ino, (uint64_t)off, plus, d) : -ENOMEM;
 

@@ -8,20 +8,31 @@
 void reply_attr_fill(struct fuse_attr *o, const struct fs_attr *a, uint64_t sectors)
 {
 	*o = (struct fuse_attr){
-		.ino = a->ino, .size = a->size, .blocks = sectors,
-		.atime = (uint64_t)a->atime.tv_sec, .atimensec = (uint32_t)a->atime.tv_nsec,
-		.mtime = (uint64_t)a->mtime.tv_sec, .mtimensec = (uint32_t)a->mtime.tv_nsec,
-		.ctime = (uint64_t)a->ctime.tv_sec, .ctimensec = (uint32_t)a->ctime.tv_nsec,
-		.mode = a->mode, .nlink = a->nlink, .uid = a->uid, .gid = a->gid,
-		.rdev = (uint32_t)a->rdev, .blksize = 4096,
+		.ino = a->ino,
+		.size = a->size,
+		.blocks = sectors,
+		.atime = (uint64_t)a->atime.tv_sec,
+		.atimensec = (uint32_t)a->atime.tv_nsec,
+		.mtime = (uint64_t)a->mtime.tv_sec,
+		.mtimensec = (uint32_t)a->mtime.tv_nsec,
+		.ctime = (uint64_t)a->ctime.tv_sec,
+		.ctimensec = (uint32_t)a->ctime.tv_nsec,
+		.mode = a->mode,
+		.nlink = a->nlink,
+		.uid = a->uid,
+		.gid = a->gid,
+		.rdev = (uint32_t)a->rdev,
+		.blksize = 4096,
 	};
 }
 
 void reply_entry_fill(struct fuse_entry_out *o, const struct fs_attr *a, uint64_t sectors)
 {
 	*o = (struct fuse_entry_out){
-		.nodeid = a->ino, .generation = a->generation,
-		.entry_valid = REPLY_LONG_SEC, .attr_valid = REPLY_LONG_SEC,
+		.nodeid = a->ino,
+		.generation = a->generation,
+		.entry_valid = REPLY_LONG_SEC,
+		.attr_valid = REPLY_LONG_SEC,
 	};
 	reply_attr_fill(&o->attr, a, sectors);
 }
@@ -36,14 +47,14 @@ int reply_entry(fuse_req_t req, const struct fs_attr *a, uint64_t sectors)
 
 int reply_no_entry(fuse_req_t req, uint64_t sec)
 {
-	struct fuse_entry_out o = { .entry_valid = sec };
+	struct fuse_entry_out o = {.entry_valid = sec};
 
 	return fuse_reply_buf(req, (const char *)&o, sizeof(o));
 }
 
 int reply_attr(fuse_req_t req, const struct fs_attr *a, uint64_t sectors)
 {
-	struct fuse_attr_out o = { .attr_valid = REPLY_LONG_SEC };
+	struct fuse_attr_out o = {.attr_valid = REPLY_LONG_SEC};
 
 	reply_attr_fill(&o.attr, a, sectors);
 	return fuse_reply_buf(req, (const char *)&o, sizeof(o));
@@ -51,7 +62,7 @@ int reply_attr(fuse_req_t req, const struct fs_attr *a, uint64_t sectors)
 
 int reply_open(fuse_req_t req, void *handle, uint32_t fopen_flags)
 {
-	struct fuse_open_out o = { .fh = (uintptr_t)handle, .open_flags = fopen_flags };
+	struct fuse_open_out o = {.fh = (uintptr_t)handle, .open_flags = fopen_flags};
 
 	return fuse_reply_buf(req, (const char *)&o, sizeof(o));
 }

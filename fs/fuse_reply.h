@@ -5,7 +5,7 @@
 #include "fs/fs.h"
 #include "fs/fuse_serve.h"
 
-#define REPLY_LONG_SEC 3600u           /* this daemon is the only writer: the kernel may remember */
+#define REPLY_LONG_SEC 3600u /* this daemon is the only writer: the kernel may remember */
 
 void reply_attr_fill(struct fuse_attr *o, const struct fs_attr *a, uint64_t sectors);
 void reply_entry_fill(struct fuse_entry_out *o, const struct fs_attr *a, uint64_t sectors);

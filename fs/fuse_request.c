@@ -5,11 +5,12 @@
 #include <sys/mman.h>
 #include "fs/fuse_serve.h"
 
-#define FREE_MAX 64u                   /* requests a worker keeps */
+#define FREE_MAX       64u /* requests a worker keeps */
 #define INIT_OUT_BYTES (sizeof(struct fuse_out_header) + sizeof(struct fuse_init_out))
 
 /* Bits the older headers lack (include/uapi/linux/fuse.h). */
-#define TARN_INIT2_DIRECT_IO_ALLOW_MMAP (1u << 4)   /* flag 36 */
+#define TARN_INIT2_DIRECT_IO_ALLOW_MMAP (1u << 4) /* flag 36 */
+#define TARN_INIT2_OVER_IO_URING	(1u << 9) /* flag 41 */
 
 static __thread struct fuse_rq *current;
 
@@ -101,7 +102,7 @@ static void rq_done(struct fuse_rq *rq)
 	*p = rq->next;
 	w->active--;
 	atomic_store_explicit(&w->requests_active, w->active, memory_order_relaxed);
-	serve_rq_put(rq);
+	w->s->transport->done(rq);
 	if (atomic_load_explicit(&w->s->ending, memory_order_relaxed)) {
 		lock_take(&w->s->lock);
 		if (!w->active)
@@ -115,7 +116,7 @@ static void rq_done(struct fuse_rq *rq)
 static void rq_main(void *arg)
 {
 	struct fuse_rq *rq = arg;
-	struct fuse_buf buf = { .size = rq->len, .mem = rq->in };
+	struct fuse_buf buf = {.size = rq->len, .mem = rq->in};
 
 	current = rq;
 	fuse_session_process_buf(rq->w->s->se, &buf);
@@ -139,8 +140,8 @@ void serve_request(struct fuse_rq *rq)
 	}
 	rq_activate(rq);
 	if (co_run(rq_main, rq)) {
-		struct fuse_out_header out = { sizeof(out), -ENOMEM, rq->in->unique };
-		struct iovec iov = { &out, sizeof(out) };
+		struct fuse_out_header out = {sizeof(out), -ENOMEM, rq->in->unique};
+		struct iovec iov = {&out, sizeof(out)};
 
 		s->transport->reply(rq->w, rq, &iov, 1);
 		rq_done(rq);
@@ -170,6 +171,8 @@ static void init_patch(struct serve *s, struct fuse_init_out *o)
 	if (s->init_flags & FUSE_INIT_EXT) {
 		o->flags |= FUSE_INIT_EXT;
 		o->flags2 |= s->init_flags2 & TARN_INIT2_DIRECT_IO_ALLOW_MMAP;
+		if (s->transport == &serve_uring_ops)
+			o->flags2 |= s->init_flags2 & TARN_INIT2_OVER_IO_URING;
 	}
 	atomic_store(&s->running, true);
 }
@@ -180,8 +183,9 @@ static ssize_t reply_init(struct serve_worker *w, struct fuse_rq *rq, const stru
 	struct {
 		struct fuse_out_header h;
 		struct fuse_init_out o;
-	} out = { 0 };
-	struct iovec one = { &out, 0 };
+	} out = {0};
+	struct iovec one = {&out, 0};
+	ssize_t r;
 
 	for (int i = 0; i < n; i++) {
 		if (one.iov_len + iov[i].iov_len > sizeof(out))
@@ -191,7 +195,10 @@ static ssize_t reply_init(struct serve_worker *w, struct fuse_rq *rq, const stru
 	}
 	if (!out.h.error && one.iov_len == sizeof(out))
 		init_patch(w->s, &out.o);
-	return w->s->transport->reply(w, rq, &one, 1);
+	r = w->s->transport->reply(w, rq, &one, 1);
+	if (r >= 0 && out.o.flags2 & TARN_INIT2_OVER_IO_URING)
+		serve_uring_agreed(w->s); /* from now on the kernel waits for our queues */
+	return r;
 }
 
 static ssize_t send_notify(struct serve *s, const struct iovec *iov, int n)
@@ -247,7 +254,7 @@ static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
 	return -1;
 }
 
-const struct fuse_custom_io serve_custom_io = { .writev = io_writev, .read = io_read };
+const struct fuse_custom_io serve_custom_io = {.writev = io_writev, .read = io_read};
 
 void serve_inval_attr(struct serve *s, uint64_t ino)
 {

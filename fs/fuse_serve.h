@@ -1,8 +1,8 @@
 /* fuse_serve: what the parts of a session share: the session, its workers, a request, a transport.
  *
- *   transport (fuse_dev.c)  --bytes-->  fuse_request.c  --libfuse decodes-->  fuse_ops.c | images.c
- *        ^                                                                         |
- *        +--------- reply(rq, iov)  <--- fuse_request.c <--- libfuse encodes ------+
+ *   fuse_dev.c, fuse_uring.c --bytes--> fuse_request.c --libfuse decodes--> fuse_ops.c | images.c
+ *        ^                                                                      |
+ *        +------ reply(rq, iov) <--- fuse_request.c <--- libfuse encodes -------+
  *
  * One worker per reactor; everything of a worker belongs to its thread. A request is read, run
  * (as a coroutine that may yield) and answered on the same worker.
@@ -18,11 +18,11 @@
 #include "base/lock.h"
 #include "fs/fuse_session.h"
 
-#define SERVE_WRITE_MAX (1u << 20)     /* payload of one request */
-#define SERVE_IN_BYTES 80u             /* fuse_in_header + fuse_write_in */
-#define SERVE_RQ_BYTES (4096u + SERVE_WRITE_MAX + 4096u)
-#define SERVE_ACTIVE_MAX 1024u         /* requests of one worker being served at a time */
-#define SERVE_HASH 256u
+#define SERVE_WRITE_MAX	 (1u << 20) /* payload of one request */
+#define SERVE_IN_BYTES	 80u	    /* fuse_in_header + fuse_write_in */
+#define SERVE_RQ_BYTES	 (4096u + SERVE_WRITE_MAX + 4096u)
+#define SERVE_ACTIVE_MAX 1024u /* requests of one worker being served at a time */
+#define SERVE_HASH	 256u
 
 struct serve_worker;
 struct fs;
@@ -35,9 +35,10 @@ struct fuse_rq {
 	struct serve_worker *w;
 	uint8_t *map;
 	struct fuse_in_header *in;
-	uint8_t *payload;              /* SERVE_WRITE_MAX + 4096 bytes */
-	size_t len;                    /* bytes from `in` on */
-	struct fuse_rq *next;          /* in the worker's hash of active ones or free list */
+	uint8_t *payload;      /* SERVE_WRITE_MAX + 4096 bytes */
+	size_t len;	       /* bytes from `in` on */
+	struct fuse_rq *next;  /* in the worker's hash of active ones or free list */
+	struct uring_ent *ent; /* it came through the ring, in memory of this entry */
 };
 
 struct serve_transport_ops {
@@ -45,24 +46,30 @@ struct serve_transport_ops {
 	/* Begin to fetch requests for w and hand each to serve_request(). In a coroutine of w's
 	 * reactor. */
 	int (*start)(struct serve_worker *w);
-	/* No serve_request() after it returned. Same thread. */
+	/* No serve_request() after it returned. Same coroutine; may yield. */
 	void (*stop)(struct serve_worker *w);
 	/* Send what libfuse encoded: iov[0] is the fuse_out_header. Bytes or a negative errno. */
 	ssize_t (*reply)(struct serve_worker *w, struct fuse_rq *rq, const struct iovec *iov,
 			 int n);
+	/* rq's coroutine has ended: its memory is the transport's again. */
+	void (*done)(struct fuse_rq *rq);
 	/* Fewer than SERVE_ACTIVE_MAX again. */
 	void (*resume)(struct serve_worker *w);
 };
 extern const struct serve_transport_ops serve_dev_ops;
+extern const struct serve_transport_ops serve_uring_ops;
 
 struct serve_worker {
 	struct serve *s;
 	struct reactor *reactor;
 	unsigned index;
-	int fd;                        /* a clone of the device, only read and written here */
+	int fd; /* a clone of the device, only read and written here */
 	struct reactor_poll *poll;
-	bool paused;                   /* transport waits for resume() */
+	bool paused; /* transport waits for resume() */
 	unsigned active;
+	struct uring_queue *queues;	  /* of the transport uring */
+	unsigned armed;			  /* entries of them that are the kernel's */
+	bool registered;		  /* queues were offered to the kernel */
 	struct fuse_rq *hash[SERVE_HASH]; /* active requests by unique */
 	struct fuse_rq *free;
 	unsigned free_count;
@@ -77,22 +84,26 @@ struct serve {
 	void *arg;
 	bool read_only, no_writeback;
 	uid_t mounter_uid;
-	struct fs *fs;                 /* a tree, or: */
+	struct fs *fs; /* a tree, or: */
 	struct images *images;
-	struct vol *vol;               /* of the tree */
-	_Atomic bool running;          /* INIT was answered */
+	struct vol *vol;      /* of the tree */
+	_Atomic bool running; /* INIT was answered */
 	_Atomic bool ending;
 	/* guarded by lock */
 	struct lock lock;
-	struct waitq wait;             /* start, end and idle: few waiters, all woken */
+	struct waitq wait; /* start, end and idle: few waiters, all woken */
 	enum serve_end why;
 	int code;
-	bool go;                       /* start decided: workers may serve, or give up */
+	bool go; /* start decided: workers may serve, or give up */
 	unsigned workers_started, workers_left;
 	int start_error;
-	uint32_t init_flags;           /* of the kernel's INIT request */
+	uint32_t init_flags; /* of the kernel's INIT request */
 	uint32_t init_flags2;
-	bool writeback, kill_priv_v2;  /* agreed on */
+	bool writeback, kill_priv_v2; /* agreed on */
+	bool uring_agreed;	      /* in INIT: workers register their queues */
+	_Atomic bool uring_failed;    /* the kernel refused a queue and stays with /dev/fuse */
+	int abort_fd;		      /* of the connection in fusectl, or why there is none */
+	_Atomic unsigned write_backs; /* under way */
 	unsigned worker_count;
 	struct serve_worker worker[];
 };
@@ -110,8 +121,26 @@ struct fuse_rq *serve_rq_current(void);
 extern const struct fuse_custom_io serve_custom_io;
 /* Tell the kernel to forget the attributes of ino. Any thread. */
 void serve_inval_attr(struct serve *s, uint64_t ino);
-/* Have the kernel write the dirty pages of ino back to us, now. Yields. */
-void serve_write_back(struct serve *s, uint64_t ino);
+/* Have the kernel write the dirty pages of ino back to us, now. Yields. -EBUSY: so many do this
+ * that they could take all the places in a queue of the kernel, and what it writes got none. */
+int serve_write_back(struct serve *s, uint64_t ino);
+#define SERVE_WRITE_BACKS_MAX 8u
+
+/* ---- fuse_uring.c ---- */
+/* Make ready to offer the ring to the kernel. Errors say what is missing. */
+int serve_uring_prepare(struct serve *s, struct err *e);
+/* INIT was answered so: workers begin. */
+void serve_uring_agreed(struct serve *s);
+/* After that: register w's queues. In a coroutine of w's reactor. */
+void serve_uring_register(struct serve_worker *w);
+void serve_uring_free(struct serve *s);
+
+/* ---- fuse_abort.c ---- */
+/* A descriptor that aborts the connection mounted at mountpoint with the device fd when written to,
+ * or -errno. */
+int serve_abort_open(int fd, const char *mountpoint);
+/* Abort the connection, if there is a way and it is still there. */
+void serve_abort_now(struct serve *s);
 
 /* ---- fuse_session.c ---- */
 /* First call wins; any thread. */

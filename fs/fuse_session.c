@@ -32,6 +32,9 @@ static void serve_free(struct serve *s)
 	if (s->se)
 		fuse_session_destroy(s->se);
 	images_destroy(s->images);
+	serve_uring_free(s);
+	if (s->abort_fd >= 0)
+		close(s->abort_fd);
 	free(s->source);
 	free(s->mountpoint);
 	lock_fini(&s->lock);
@@ -65,28 +68,42 @@ static void serve_finish(struct serve *s)
 	serve_free(s);
 }
 
+static void worker_serve(struct serve_worker *w)
+{
+	struct serve *s = w->s;
+	int r = s->transport->start(w);
+
+	if (r)
+		serve_end(s, SERVE_END_FAILED, r);
+	lock_take(&s->lock);
+	while (!atomic_load(&s->ending)) {
+		if (s->uring_agreed && !w->registered) {
+			lock_drop(&s->lock);
+			serve_uring_register(w);
+			lock_take(&s->lock);
+			continue;
+		}
+		waitq_wait(&s->wait, &s->lock);
+	}
+	lock_drop(&s->lock);
+	serve_abort_now(s);
+	s->transport->stop(w);
+}
+
 /* One per reactor, from start to end. */
 static void worker_main(void *arg)
 {
 	struct serve_worker *w = arg;
 	struct serve *s = w->s;
 	bool go, last;
-	int r;
 
 	lock_take(&s->lock);
 	while (!s->go && !atomic_load(&s->ending))
 		waitq_wait(&s->wait, &s->lock);
 	go = s->go;
 	lock_drop(&s->lock);
-	r = go ? s->transport->start(w) : 0;
-	if (r)
-		serve_end(s, SERVE_END_FAILED, r);
-	lock_take(&s->lock);
-	while (!atomic_load(&s->ending))
-		waitq_wait(&s->wait, &s->lock);
-	lock_drop(&s->lock);
 	if (go)
-		s->transport->stop(w);
+		worker_serve(w);
 	lock_take(&s->lock);
 	while (w->active)
 		waitq_wait(&s->wait, &s->lock);
@@ -135,7 +152,7 @@ static void close_clones(struct serve *s)
 
 static int session_create(struct serve *s, const struct fuse_lowlevel_ops *ops)
 {
-	char *argv[] = { (char *)"tarn", NULL };
+	char *argv[] = {(char *)"tarn", NULL};
 	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
 	int null;
 
@@ -165,6 +182,7 @@ static struct serve *serve_alloc(const struct serve_options *o)
 	s->no_writeback = o->no_writeback;
 	s->mounter_uid = o->mounter_uid;
 	s->transport = &serve_dev_ops;
+	s->abort_fd = -1;
 	s->worker_count = o->reactor_count;
 	for (unsigned i = 0; i < s->worker_count; i++) {
 		s->worker[i].s = s;
@@ -191,13 +209,30 @@ static int spawn_workers(struct serve *s)
 	return 0;
 }
 
+static int transport_choose(struct serve *s, const struct serve_options *o, struct err *e)
+{
+	int r = o->transport == SERVE_DEV ? 0 : serve_uring_prepare(s, e);
+
+	if (!r && o->transport != SERVE_DEV)
+		s->transport = &serve_uring_ops;
+	return o->transport == SERVE_URING ? r : 0;
+}
+
 /* From here on a failure is answered by the workers, who free s when they give up. */
 static int serve_start(struct serve *s, const struct serve_options *o,
 		       const struct fuse_lowlevel_ops *ops, struct err *e)
 {
-	int r = session_create(s, ops);
+	struct err why = {0};
 	bool spawned;
+	int r;
 
+	s->abort_fd = serve_abort_open(o->fd, s->mountpoint);
+	r = transport_choose(s, o, &why);
+	if (r) {
+		serve_free(s);
+		return err_set(e, r, "transport uring: %s", why.text);
+	}
+	r = session_create(s, ops);
 	if (!r)
 		r = clone_devices(s, o->fd);
 	if (r) {
@@ -224,16 +259,16 @@ static int options_check(const struct serve_options *o, struct err *e)
 {
 	if (o->reactor_count < 1 || o->reactor_count > SERVE_WORKERS_MAX)
 		return err_set(e, -EINVAL, "1 to %d worker threads", SERVE_WORKERS_MAX);
-	if (o->transport == SERVE_URING)
-		return err_set(e, -EOPNOTSUPP, "transport uring is not available yet");
 	return 0;
 }
 
 int serve_tree_start(struct vol *v, const struct serve_options *o, struct serve **ret_s,
 		     struct err *e)
 {
-	struct fs_options fo = { .root_uid = o->root_uid, .root_gid = o->root_gid,
-				 .read_only = o->read_only, .atime = !o->no_atime };
+	struct fs_options fo = {.root_uid = o->root_uid,
+				.root_gid = o->root_gid,
+				.read_only = o->read_only,
+				.atime = !o->no_atime};
 	struct serve *s;
 	struct fs *fs;
 	int r = options_check(o, e);
@@ -284,19 +319,30 @@ int serve_images_start(struct pool *p, const struct serve_options *o, struct ser
 	return r;
 }
 
+static const char *transport_name(struct serve *s)
+{
+	bool ring;
+
+	lock_take(&s->lock);
+	ring = s->uring_agreed && !atomic_load(&s->uring_failed);
+	lock_drop(&s->lock);
+	return ring ? serve_uring_ops.name : serve_dev_ops.name;
+}
+
 void serve_info_get(struct serve *s, struct serve_info *ret_i)
 {
-	struct fs_stats st = { 0 };
+	struct fs_stats st = {0};
 
 	memset(ret_i, 0, sizeof(*ret_i));
 	strncpy(ret_i->source, s->source, sizeof(ret_i->source) - 1);
 	strncpy(ret_i->mountpoint, s->mountpoint, sizeof(ret_i->mountpoint) - 1);
 	ret_i->images = s->images != NULL;
 	ret_i->read_only = s->read_only;
-	ret_i->transport = s->transport->name;
+	ret_i->transport = transport_name(s);
 	ret_i->mounter_uid = s->mounter_uid;
-	ret_i->state = atomic_load(&s->ending) ? SERVE_ENDING :
-		       atomic_load(&s->running) ? SERVE_RUNNING : SERVE_STARTING;
+	ret_i->state = atomic_load(&s->ending)	  ? SERVE_ENDING
+		       : atomic_load(&s->running) ? SERVE_RUNNING
+						  : SERVE_STARTING;
 	for (unsigned i = 0; i < s->worker_count; i++) {
 		ret_i->requests_active += atomic_load(&s->worker[i].requests_active);
 		ret_i->requests_total += atomic_load(&s->worker[i].requests_total);

@@ -35,9 +35,9 @@ enum serve_state { SERVE_STARTING = 1, SERVE_RUNNING, SERVE_ENDING };
 
 /* Why a session ended. */
 enum serve_end {
-	SERVE_END_UNMOUNTED = 1,  /* clean: the file system was unmounted */
-	SERVE_END_ABORTED,        /* serve_abort(), or the connection was aborted through sysfs */
-	SERVE_END_FAILED,         /* an error on the descriptor; code says which */
+	SERVE_END_UNMOUNTED = 1, /* clean: the file system was unmounted */
+	SERVE_END_ABORTED,	 /* serve_abort(), or the connection was aborted through sysfs */
+	SERVE_END_FAILED,	 /* an error on the descriptor; code says which */
 };
 
 /* Called once, in a coroutine on one of the session's reactors (so it may yield), when all requests
@@ -45,36 +45,36 @@ enum serve_end {
 typedef void serve_ended_fn(struct serve *s, enum serve_end why, int code, void *arg);
 
 struct serve_options {
-	int fd;                        /* mounted /dev/fuse; taken over when start succeeds */
-	const char *source;            /* copied: "tank/home"; for listings */
-	const char *mountpoint;        /* copied; as the mounter sees it; for listings */
+	int fd;				 /* mounted /dev/fuse; taken over when start succeeds */
+	const char *source;		 /* copied: "tank/home"; for listings */
+	const char *mountpoint;		 /* copied; as the mounter sees it; for listings */
 	struct reactor *const *reactors; /* copied: worker threads, running or about to */
-	unsigned reactor_count;        /* 1..SERVE_WORKERS_MAX */
-	enum serve_transport transport;/* SERVE_AUTO is right */
-	bool read_only;                /* refuse every change (the mount is "ro" as well) */
-	bool no_writeback;             /* trees: no kernel writeback cache */
-	bool no_atime;                 /* trees: reads never set atime (else relatime) */
-	uid_t root_uid;                /* trees: owner of the root directory when it is made now */
+	unsigned reactor_count;		 /* 1..SERVE_WORKERS_MAX */
+	enum serve_transport transport;	 /* SERVE_AUTO is right */
+	bool read_only;			 /* refuse every change (the mount is "ro" as well) */
+	bool no_writeback;		 /* trees: no kernel writeback cache */
+	bool no_atime;			 /* trees: reads never set atime (else relatime) */
+	uid_t root_uid; /* trees: owner of the root directory when it is made now */
 	gid_t root_gid;
-	uid_t mounter_uid;             /* who mounted: for listings and permission to unmount */
+	uid_t mounter_uid; /* who mounted: for listings and permission to unmount */
 	serve_ended_fn *ended;
 	void *arg;
 };
 #define SERVE_WORKERS_MAX 64
 
-struct serve_info {                    /* a copy */
+struct serve_info { /* a copy */
 	char source[128];
 	char mountpoint[4096];
 	bool images;
 	bool read_only;
 	enum serve_state state;
-	const char *transport;         /* "dev" or "uring" */
+	const char *transport; /* "dev" or "uring" */
 	uid_t mounter_uid;
-	uint64_t open_files;           /* open files and directories: >0 means busy */
-	uint64_t requests_active;      /* being served now */
+	uint64_t open_files;	  /* open files and directories: >0 means busy */
+	uint64_t requests_active; /* being served now */
 	uint64_t requests_total;
-	uint64_t nodes;                /* inodes the kernel knows */
-	uint64_t orphans;              /* trees: files deleted and not yet reaped */
+	uint64_t nodes;	  /* inodes the kernel knows */
+	uint64_t orphans; /* trees: files deleted and not yet reaped */
 };
 
 /* Serve volume v (type fs) at o->fd. The first start of a volume makes its root directory; starts

@@ -16,8 +16,8 @@
 #include <sys/stat.h>
 #include "fs/images.h"
 
-#define NAME_SEC 1u                /* how long the kernel may believe a name */
-#define SECTOR 512u
+#define NAME_SEC 1u /* how long the kernel may believe a name */
+#define SECTOR	 512u
 
 int images_create(struct pool *p, struct serve *s, struct images **ret_i)
 {
@@ -129,7 +129,7 @@ int images_find_volume(struct images *im, const char *name, uint64_t id, struct 
 
 static struct timespec time_of_ns(uint64_t ns)
 {
-	return (struct timespec){ (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+	return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
 }
 
 static void volume_attr(const struct vol_info *v, struct fs_attr *a, uint64_t *ret_sectors)
@@ -137,28 +137,39 @@ static void volume_attr(const struct vol_info *v, struct fs_attr *a, uint64_t *r
 	struct timespec t = time_of_ns(v->created_ns);
 
 	*a = (struct fs_attr){
-		.ino = v->id + IMAGES_FIRST, .generation = v->id,
-		.mode = S_IFREG | 0600, .nlink = 1,
-		.uid = v->owner_uid, .size = v->size_bytes,
-		.atime = t, .mtime = t, .ctime = t, .btime = t,
+		.ino = v->id + IMAGES_FIRST,
+		.generation = v->id,
+		.mode = S_IFREG | 0600,
+		.nlink = 1,
+		.uid = v->owner_uid,
+		.size = v->size_bytes,
+		.atime = t,
+		.mtime = t,
+		.ctime = t,
+		.btime = t,
 	};
 	*ret_sectors = (v->logical_bytes + SECTOR - 1) / SECTOR;
 }
 
 static void dir_attr(struct images *im, struct fs_attr *a)
 {
-	struct timespec t = { im->started, 0 };
+	struct timespec t = {im->started, 0};
 
-	*a = (struct fs_attr){ .ino = FUSE_ROOT_ID, .mode = S_IFDIR | 0755, .nlink = 2,
-			       .atime = t, .mtime = t, .ctime = t, .btime = t };
+	*a = (struct fs_attr){.ino = FUSE_ROOT_ID,
+			      .mode = S_IFDIR | 0755,
+			      .nlink = 2,
+			      .atime = t,
+			      .mtime = t,
+			      .ctime = t,
+			      .btime = t};
 }
 
 static void images_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;
-	conn->want = conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-				      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_EXPLICIT_INVAL_DATA |
-				      FUSE_CAP_ATOMIC_O_TRUNC);
+	conn->want = conn->capable &
+		     (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+		      FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
 	conn->max_write = SERVE_WRITE_MAX;
 	conn->max_background = 256;
 	conn->congestion_threshold = 192;
@@ -180,7 +191,7 @@ static struct image *image_ref(struct images *im, const struct vol_info *v)
 		}
 	}
 	if (i) {
-		strcpy(i->name, v->name);
+		snprintf(i->name, sizeof(i->name), "%s", v->name);
 		i->lookups++;
 	}
 	lock_drop(&im->lock);
@@ -260,7 +271,7 @@ static int image_attr(struct images *im, uint64_t ino, struct fs_attr *a, uint64
 
 static void attr_reply(fuse_req_t req, uint64_t ino)
 {
-	struct fuse_attr_out o = { .attr_valid = NAME_SEC };
+	struct fuse_attr_out o = {.attr_valid = NAME_SEC};
 	struct fs_attr a;
 	uint64_t sectors;
 	int r = image_attr(images_of(req), ino, &a, &sectors);
@@ -322,7 +333,7 @@ static void images_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 	 * come and go */
 	for (;;) {
 		const struct vol_info *best = NULL;
-		struct stat st = { 0 };
+		struct stat st = {0};
 		const char *name;
 
 		for (unsigned k = 0; k < count && off >= 2; k++)
@@ -347,8 +358,8 @@ static void images_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 static void images_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct images *im = images_of(req);
-	struct statvfs st = { .f_bsize = BLOCK_SIZE, .f_frsize = BLOCK_SIZE,
-			      .f_namemax = VOL_NAME_MAX };
+	struct statvfs st = {
+		.f_bsize = BLOCK_SIZE, .f_frsize = BLOCK_SIZE, .f_namemax = VOL_NAME_MAX};
 	uint64_t used = 0, avail = 0;
 	struct vol_info *v;
 	unsigned n;

@@ -3,14 +3,14 @@
 #define TARN_FS_IMAGES_H
 #include "fs/fuse_reply.h"
 
-#define IMAGES_FIRST 16u           /* node ids below are the directory's */
+#define IMAGES_FIRST 16u /* node ids below are the directory's */
 
-struct image {                     /* a node the kernel knows */
+struct image { /* a node the kernel knows */
 	struct images *im;
 	uint64_t ino;
 	char name[VOL_NAME_MAX + 1];
 	uint64_t lookups, opens;
-	struct vol *vol;           /* while opens > 0 */
+	struct vol *vol; /* while opens > 0 */
 	_Atomic uint64_t size_bytes;
 	struct image *next;
 };
@@ -19,7 +19,7 @@ struct images {
 	struct pool *pool;
 	struct serve *s;
 	struct lock lock;
-	struct image *list;        /* few: as many as volumes looked at */
+	struct image *list; /* few: as many as volumes looked at */
 	uint64_t opens;
 	time_t started;
 };
@@ -39,7 +39,6 @@ void images_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t len, o
 void images_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void images_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 		      struct fuse_file_info *fi);
-void images_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
-		  struct fuse_file_info *fi);
+void images_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
 
 #endif

@@ -111,8 +111,7 @@ void images_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	reply_err(req, 0);
 }
 
-void images_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off,
-			struct fuse_file_info *fi)
+void images_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off, struct fuse_file_info *fi)
 {
 	struct fuse_rq *rq = serve_rq_current();
 	struct image *i = image_of(fi);
@@ -136,7 +135,7 @@ void images_read(fuse_req_t req, fuse_ino_t ino, size_t len, off_t off,
 
 /* Like a block device: what does not fit is cut off, and behind the end there is no space. */
 void images_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t len, off_t off,
-			 struct fuse_file_info *fi)
+		  struct fuse_file_info *fi)
 {
 	struct image *i = image_of(fi);
 	uint64_t size = atomic_load(&i->size_bytes);
@@ -189,14 +188,13 @@ static int image_fallocate(struct image *i, int mode, uint64_t off, uint64_t len
 }
 
 void images_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
-			     struct fuse_file_info *fi)
+		      struct fuse_file_info *fi)
 {
 	(void)ino;
 	reply_err(req, image_fallocate(image_of(fi), mode, (uint64_t)off, (uint64_t)len));
 }
 
-void images_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
-			 struct fuse_file_info *fi)
+void images_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	struct image *i = image_of(fi);
 	uint64_t size = atomic_load(&i->size_bytes), at;

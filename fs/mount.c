@@ -12,45 +12,64 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TYPE "fuse.tarn"
+#define TYPE	    "fuse.tarn"
 #define MESSAGE_MAX 512
 
 enum option_kind { OPT_FLAG, OPT_CLEAR, OPT_IGNORE, OPT_BOOL, OPT_TRANSPORT, OPT_KERNEL };
 
 struct option {
-	const char *name;              /* ends in '=': takes a value */
+	const char *name; /* ends in '=': takes a value */
 	enum option_kind kind;
-	unsigned long flag;            /* OPT_FLAG, OPT_CLEAR */
-	size_t offset;                 /* OPT_BOOL: of a bool in struct mount_options */
+	unsigned long flag; /* OPT_FLAG, OPT_CLEAR */
+	size_t offset;	    /* OPT_BOOL: of a bool in struct mount_options */
 };
 #define BOOL(field) OPT_BOOL, 0, offsetof(struct mount_options, field)
 
 static const struct option options[] = {
-	{ "ro", OPT_FLAG, MS_RDONLY, 0 }, { "rw", OPT_CLEAR, MS_RDONLY, 0 },
-	{ "nosuid", OPT_FLAG, MS_NOSUID, 0 }, { "suid", OPT_CLEAR, MS_NOSUID, 0 },
-	{ "nodev", OPT_FLAG, MS_NODEV, 0 }, { "dev", OPT_CLEAR, MS_NODEV, 0 },
-	{ "noexec", OPT_FLAG, MS_NOEXEC, 0 }, { "exec", OPT_CLEAR, MS_NOEXEC, 0 },
-	{ "noatime", OPT_FLAG, MS_NOATIME, 0 }, { "atime", OPT_CLEAR, MS_NOATIME, 0 },
-	{ "sync", OPT_FLAG, MS_SYNCHRONOUS, 0 }, { "async", OPT_CLEAR, MS_SYNCHRONOUS, 0 },
-	{ "dirsync", OPT_FLAG, MS_DIRSYNC, 0 },
-	{ "nosymfollow", OPT_FLAG, 256 /* MS_NOSYMFOLLOW */, 0 },
-	{ "nodiratime", OPT_FLAG, MS_NODIRATIME, 0 }, { "diratime", OPT_CLEAR, MS_NODIRATIME, 0 },
-	{ "relatime", OPT_IGNORE, 0, 0 }, { "norelatime", OPT_IGNORE, 0, 0 },
-	{ "strictatime", OPT_IGNORE, 0, 0 }, { "lazytime", OPT_IGNORE, 0, 0 },
-	{ "allow_other", BOOL(allow_other) }, { "allow_root", BOOL(allow_root) },
-	{ "noallow_other", BOOL(has_allow) },
-	{ "nowriteback", BOOL(no_writeback) },
-	{ "transport=", OPT_TRANSPORT, 0, 0 },
-	{ "context=", OPT_KERNEL, 0, 0 }, { "fscontext=", OPT_KERNEL, 0, 0 },
-	{ "defcontext=", OPT_KERNEL, 0, 0 }, { "rootcontext=", OPT_KERNEL, 0, 0 },
-	{ "defaults", OPT_IGNORE, 0, 0 }, { "auto", OPT_IGNORE, 0, 0 },
-	{ "noauto", OPT_IGNORE, 0, 0 }, { "user", OPT_IGNORE, 0, 0 },
-	{ "users", OPT_IGNORE, 0, 0 }, { "nouser", OPT_IGNORE, 0, 0 },
-	{ "owner", OPT_IGNORE, 0, 0 }, { "group", OPT_IGNORE, 0, 0 },
-	{ "nofail", OPT_IGNORE, 0, 0 }, { "_netdev", OPT_IGNORE, 0, 0 },
-	{ "default_permissions", OPT_IGNORE, 0, 0 }, { "user=", OPT_IGNORE, 0, 0 },
-	{ "comment=", OPT_IGNORE, 0, 0 }, { "uhelper=", OPT_IGNORE, 0, 0 },
-	{ "helper=", OPT_IGNORE, 0, 0 },
+	{"ro", OPT_FLAG, MS_RDONLY, 0},
+	{"rw", OPT_CLEAR, MS_RDONLY, 0},
+	{"nosuid", OPT_FLAG, MS_NOSUID, 0},
+	{"suid", OPT_CLEAR, MS_NOSUID, 0},
+	{"nodev", OPT_FLAG, MS_NODEV, 0},
+	{"dev", OPT_CLEAR, MS_NODEV, 0},
+	{"noexec", OPT_FLAG, MS_NOEXEC, 0},
+	{"exec", OPT_CLEAR, MS_NOEXEC, 0},
+	{"noatime", OPT_FLAG, MS_NOATIME, 0},
+	{"atime", OPT_CLEAR, MS_NOATIME, 0},
+	{"sync", OPT_FLAG, MS_SYNCHRONOUS, 0},
+	{"async", OPT_CLEAR, MS_SYNCHRONOUS, 0},
+	{"dirsync", OPT_FLAG, MS_DIRSYNC, 0},
+	{"nosymfollow", OPT_FLAG, 256 /* MS_NOSYMFOLLOW */, 0},
+	{"nodiratime", OPT_FLAG, MS_NODIRATIME, 0},
+	{"diratime", OPT_CLEAR, MS_NODIRATIME, 0},
+	{"relatime", OPT_IGNORE, 0, 0},
+	{"norelatime", OPT_IGNORE, 0, 0},
+	{"strictatime", OPT_IGNORE, 0, 0},
+	{"lazytime", OPT_IGNORE, 0, 0},
+	{"allow_other", BOOL(allow_other)},
+	{"allow_root", BOOL(allow_root)},
+	{"noallow_other", BOOL(has_allow)},
+	{"nowriteback", BOOL(no_writeback)},
+	{"transport=", OPT_TRANSPORT, 0, 0},
+	{"context=", OPT_KERNEL, 0, 0},
+	{"fscontext=", OPT_KERNEL, 0, 0},
+	{"defcontext=", OPT_KERNEL, 0, 0},
+	{"rootcontext=", OPT_KERNEL, 0, 0},
+	{"defaults", OPT_IGNORE, 0, 0},
+	{"auto", OPT_IGNORE, 0, 0},
+	{"noauto", OPT_IGNORE, 0, 0},
+	{"user", OPT_IGNORE, 0, 0},
+	{"users", OPT_IGNORE, 0, 0},
+	{"nouser", OPT_IGNORE, 0, 0},
+	{"owner", OPT_IGNORE, 0, 0},
+	{"group", OPT_IGNORE, 0, 0},
+	{"nofail", OPT_IGNORE, 0, 0},
+	{"_netdev", OPT_IGNORE, 0, 0},
+	{"default_permissions", OPT_IGNORE, 0, 0},
+	{"user=", OPT_IGNORE, 0, 0},
+	{"comment=", OPT_IGNORE, 0, 0},
+	{"uhelper=", OPT_IGNORE, 0, 0},
+	{"helper=", OPT_IGNORE, 0, 0},
 };
 
 static const struct option *option_find(const char *text)
@@ -69,7 +88,7 @@ static int option_transport(const char *value, struct mount_options *o, struct e
 {
 	if (strcmp(value, "auto") && strcmp(value, "dev") && strcmp(value, "uring"))
 		return err_set(e, -EINVAL, "mount option transport=%s: auto, dev or uring", value);
-	strcpy(o->transport, value);
+	snprintf(o->transport, sizeof(o->transport), "%s", value);
 	return 0;
 }
 
@@ -93,7 +112,7 @@ static int option_apply(const struct option *op, const char *text, struct mount_
 	case OPT_KERNEL:
 		if (used + strlen(text) + 2 > sizeof(o->extra))
 			return err_set(e, -EINVAL, "mount options too long");
-		sprintf(o->extra + used, ",%s", text);
+		snprintf(o->extra + used, sizeof(o->extra) - used, ",%s", text);
 		return 0;
 	case OPT_IGNORE:
 		return 0;
@@ -103,7 +122,7 @@ static int option_apply(const struct option *op, const char *text, struct mount_
 
 int mount_options_parse(const char *text, struct mount_options *ret_o, struct err *e)
 {
-	struct mount_options o = { 0 };
+	struct mount_options o = {0};
 	char *copy = strdup(text ? text : ""), *save = NULL;
 	int r = 0;
 
@@ -134,8 +153,9 @@ static int mountpoint_check(const char *mountpoint, struct err *e)
 	struct stat st;
 
 	if (!stat(mountpoint, &st))
-		return S_ISDIR(st.st_mode) ? 0 :
-		       err_set(e, -ENOTDIR, "%s is not a directory", mountpoint);
+		return S_ISDIR(st.st_mode)
+			       ? 0
+			       : err_set(e, -ENOTDIR, "%s is not a directory", mountpoint);
 	if (errno == ENOTCONN)
 		return err_set(e, -EBUSY, "a mount whose daemon is gone lies on %s; unmount it",
 			       mountpoint);
@@ -171,9 +191,11 @@ static int mount_as_root(const char *mountpoint, const struct mount_options *o, 
 static int receive_fd(int sock)
 {
 	char byte, control[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = { &byte, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-			    .msg_controllen = sizeof(control) };
+	struct iovec iov = {&byte, 1};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = control,
+			   .msg_controllen = sizeof(control)};
 	struct cmsghdr *c;
 	ssize_t n;
 	int fd;
@@ -249,9 +271,12 @@ static int run_fusermount(char *const argv[], int comm, char *message)
 static void fusermount_options(const struct mount_options *o, const char *source, char *buf,
 			       size_t size)
 {
-	static const struct { unsigned long flag; const char *name; } names[] = {
-		{ MS_RDONLY, "ro" }, { MS_NOEXEC, "noexec" }, { MS_NOATIME, "noatime" },
-		{ MS_SYNCHRONOUS, "sync" }, { MS_DIRSYNC, "dirsync" },
+	static const struct {
+		unsigned long flag;
+		const char *name;
+	} names[] = {
+		{MS_RDONLY, "ro"},	  {MS_NOEXEC, "noexec"},   {MS_NOATIME, "noatime"},
+		{MS_SYNCHRONOUS, "sync"}, {MS_DIRSYNC, "dirsync"},
 	};
 	/* fusermount3 adds nosuid and nodev by itself; ',' in a source must be escaped */
 	size_t used = (size_t)snprintf(buf, size, "subtype=tarn,default_permissions,fsname=");
@@ -273,8 +298,8 @@ static int mount_as_user(const char *mountpoint, const struct mount_options *o, 
 			 int *ret_fd, struct err *e)
 {
 	char opts[512], message[MESSAGE_MAX];
-	char *argv[] = { (char *)"fusermount3", (char *)"-o", opts, (char *)"--",
-			 (char *)mountpoint, NULL };
+	char *argv[] = {(char *)"fusermount3", (char *)"-o",	   opts,
+			(char *)"--",	       (char *)mountpoint, NULL};
 	int sv[2], r, fd;
 
 	fusermount_options(o, source, opts, sizeof(opts));
@@ -417,7 +442,7 @@ static char *mountpoint_resolve(const char *mountpoint)
 
 static int probe_resolved(const char *point, char *ret_source, size_t size)
 {
-	struct probe p = { point, ret_source, size, false };
+	struct probe p = {point, ret_source, size, false};
 	struct statfs st;
 	int r = mount_list("", probe_cb, &p);
 
@@ -450,8 +475,8 @@ int mount_umount(const char *mountpoint, bool force, struct err *e)
 	char message[MESSAGE_MAX], *full;
 	int state = mount_probe(mountpoint, NULL, 0), r;
 	bool lazy = force || state == 2;
-	char *argv[] = { (char *)"fusermount3", (char *)(lazy ? "-uz" : "-u"), (char *)"--",
-			 (char *)mountpoint, NULL };
+	char *argv[] = {(char *)"fusermount3", (char *)(lazy ? "-uz" : "-u"), (char *)"--",
+			(char *)mountpoint, NULL};
 
 	if (state < 0)
 		return err_set(e, state, "%s: %s", mountpoint, strerror(-state));
@@ -467,7 +492,9 @@ int mount_umount(const char *mountpoint, bool force, struct err *e)
 	r = umount2(full ? full : mountpoint, lazy ? MNT_DETACH : 0) ? -errno : 0;
 	free(full);
 	if (r == -EBUSY)
-		return err_set(e, r, "%s is in use (open files or working directories; "
-			       "fuser -vm %s shows whose)", mountpoint, mountpoint);
+		return err_set(e, r,
+			       "%s is in use (open files or working directories; "
+			       "fuser -vm %s shows whose)",
+			       mountpoint, mountpoint);
 	return r ? err_set(e, r, "unmount %s: %s", mountpoint, strerror(-r)) : 0;
 }

@@ -15,13 +15,13 @@
 /* What the options mean for the daemon. */
 struct mount_options {
 	bool read_only;
-	bool no_writeback;            /* -o nowriteback */
-	bool no_atime;                /* -o noatime; nodiratime is ignored */
-	char transport[8];            /* -o transport=auto|dev|uring; "" when not given */
-	unsigned long flags;          /* MS_* */
+	bool no_writeback;   /* -o nowriteback */
+	bool no_atime;	     /* -o noatime; nodiratime is ignored */
+	char transport[8];   /* -o transport=auto|dev|uring; "" when not given */
+	unsigned long flags; /* MS_* */
 	bool allow_other, allow_root;
-	bool has_allow;               /* user gave either */
-	char extra[256];              /* handed to the kernel as they are (context=...) */
+	bool has_allow;	 /* user gave either */
+	char extra[256]; /* handed to the kernel as they are (context=...) */
 };
 
 /* Parse a comma-separated option list as mount(8), fstab and `tarn mount -o` give it ("" or NULL:

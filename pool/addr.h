@@ -4,7 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BLOCK_SHIFT	12
+#define BLOCK_SHIFT 12
+#undef BLOCK_SIZE /* linux/fs.h has one of its own, which some system headers bring in */
 #define BLOCK_SIZE	4096u
 #define ADDR_BLOCK_BITS 20
 

@@ -7,6 +7,7 @@
 #include "pool/vol_record.h"
 
 #define HOUR_NS	       3600000000000ull
+#define CENTURY_NS     (100 * 365 * 24 * HOUR_NS)
 #define SAMPLE_VOLUMES 32u
 
 struct settings_disk {

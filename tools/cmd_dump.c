@@ -13,7 +13,7 @@
 struct dump {
 	struct call *c;
 	char what[32];
-	const char *arg;   /* behind the colon, or NULL */
+	const char *arg; /* behind the colon, or NULL */
 };
 
 static int dump_members(struct pool *p, void *arg)
@@ -51,8 +51,8 @@ static int dump_devices(struct dump *d, char *const *paths, int n)
 
 static bool what_known(const struct dump *d)
 {
-	static const char *const plain[] = { "sb", "log" }, *const with_arg[] = { "sb", "tree",
-										  "node", "chunk" };
+	static const char *const plain[] = {"sb", "log"}, *const with_arg[] = {"sb", "tree", "node",
+									       "chunk"};
 	for (size_t i = 0; !d->arg && i < 2; i++)
 		if (!strcmp(plain[i], d->what))
 			return true;
@@ -64,7 +64,7 @@ static bool what_known(const struct dump *d)
 
 static int cmd_dump(struct call *c)
 {
-	struct dump d = { .c = c };
+	struct dump d = {.c = c};
 	const char *text = c->opt.args[0], *colon = strchr(text, ':');
 	size_t len = colon ? (size_t)(colon - text) : strlen(text);
 	snprintf(d.what, sizeof(d.what), "%.*s", (int)len, text);
@@ -74,7 +74,7 @@ static int cmd_dump(struct call *c)
 			c, "%s: known are sb, sb:INDEX, tree:NAME, node:ADDRESS, chunk:ID, log",
 			text);
 	const char *first = c->opt.args[1];
-	struct state_file known = { 0 };
+	struct state_file known = {0};
 	if (c->opt.nargs > 2 || !pool_name_valid(first) || !access(first, F_OK))
 		return dump_devices(&d, c->opt.args + 1, c->opt.nargs - 1);
 	if (ctl_running(first) || state_file_load(first, &known, NULL))
@@ -84,18 +84,18 @@ static int cmd_dump(struct call *c)
 	return r;
 }
 
-static const struct option_spec help_only[] = { OPTION_HELP, { 0 } };
+static const struct option_spec help_only[] = {OPTION_HELP, {0}};
 
 const struct command commands_dump[] = {
-	{ "dump", "WHAT POOL|DEVICE...", "print structures of a pool", help_only, 2, -1, cmd_dump,
-	  "WHAT is one of:\n"
-	  "  sb, sb:INDEX      superblock (of one device)\n"
-	  "  tree:map          where chunks are\n"
-	  "  tree:space        bitmaps of free blocks\n"
-	  "  tree:root         volumes\n"
-	  "  tree:VOLUME       a volume's items\n"
-	  "  node:ADDRESS      one tree node, address in hexadecimal\n"
-	  "  chunk:ID          one chunk and its members\n"
-	  "  log               records of the intent log" },
-	{ 0 },
+	{"dump", "WHAT POOL|DEVICE...", "print structures of a pool", help_only, 2, -1, cmd_dump,
+	 "WHAT is one of:\n"
+	 "  sb, sb:INDEX      superblock (of one device)\n"
+	 "  tree:map          where chunks are\n"
+	 "  tree:space        bitmaps of free blocks\n"
+	 "  tree:root         volumes\n"
+	 "  tree:VOLUME       a volume's items\n"
+	 "  node:ADDRESS      one tree node, address in hexadecimal\n"
+	 "  chunk:ID          one chunk and its members\n"
+	 "  log               records of the intent log"},
+	{0},
 };

@@ -39,21 +39,21 @@ static int cmd_umount(struct call *c)
 
 static const struct option_spec mount_specs[] = {
 	OPTION_HELP,
-	{ "options", 'o', "LIST", "comma-separated mount options, see tarn-mount(8)" },
-	{ 0 },
+	{"options", 'o', "LIST", "comma-separated mount options, see tarn-mount(8)"},
+	{0},
 };
 static const struct option_spec umount_specs[] = {
 	OPTION_HELP,
-	{ "force", 'f', NULL, "detach at once, also when in use" },
-	{ 0 },
+	{"force", 'f', NULL, "detach at once, also when in use"},
+	{0},
 };
 
 const struct command commands_mount[] = {
-	{ "mount", "POOL/VOLUME DIRECTORY", "mount a file system volume", mount_specs, 2, 2,
-	  cmd_mount,
-	  "Mounts in the mount namespace of the caller. Root may mount every volume, other users "
-	  "those they own (with fusermount3)." },
-	{ "umount", "DIRECTORY...", "unmount, and clean dead mounts", umount_specs, 1, -1,
-	  cmd_umount, "A mount whose daemon was killed is always cleaned." },
-	{ 0 },
+	{"mount", "POOL/VOLUME DIRECTORY", "mount a file system volume", mount_specs, 2, 2,
+	 cmd_mount,
+	 "Mounts in the mount namespace of the caller. Root may mount every volume, other users "
+	 "those they own (with fusermount3)."},
+	{"umount", "DIRECTORY...", "unmount, and clean dead mounts", umount_specs, 1, -1,
+	 cmd_umount, "A mount whose daemon was killed is always cleaned."},
+	{0},
 };

@@ -54,8 +54,8 @@ static int check_offline(struct check *k, char *const *paths, int n, struct json
 	if (r)
 		return r;
 	k->out = open_memstream(&text, &len);
-	r = k->out ? members_use(&m, check_pool, k, &k->c->e) :
-		err_set(&k->c->e, -ENOMEM, "out of memory");
+	r = k->out ? members_use(&m, check_pool, k, &k->c->e)
+		   : err_set(&k->c->e, -ENOMEM, "out of memory");
 	if (k->out)
 		fclose(k->out);
 	members_fini(&m);
@@ -88,9 +88,9 @@ static int check_running(struct check *k, const char *pool, struct json_object *
 
 int cmd_pool_check(struct call *c)
 {
-	struct check k = { .c = c, .deep = !option_given(&c->opt, "quick") };
+	struct check k = {.c = c, .deep = !option_given(&c->opt, "quick")};
 	struct json_object *o = NULL;
-	struct state_file known = { 0 };
+	struct state_file known = {0};
 	const char *first = c->opt.args[0];
 	bool named = c->opt.nargs == 1 && pool_name_valid(first) && access(first, F_OK);
 	int r;

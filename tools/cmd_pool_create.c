@@ -26,7 +26,7 @@ struct create {
 	uint64_t size, chunk;
 	bool force;
 	unsigned n;
-	struct new_device *d;     /* n */
+	struct new_device *d; /* n */
 	struct pool_create_dev *pd;
 };
 
@@ -137,7 +137,7 @@ static int create_start(struct create *k)
 	for (unsigned i = 0; i < k->n; i++)
 		devs[i] = k->d[i].path;
 	/* nobody else can have a pool that was made this instant: no need to wait */
-	struct start_options so = { .pool = k->pool, .devs = devs, .ndevs = k->n, .force = true };
+	struct start_options so = {.pool = k->pool, .devs = devs, .ndevs = k->n, .force = true};
 	int r = start_daemon(&so, &k->c->e);
 	if (r)
 		err_wrap(&k->c->e, "pool %s is made but could not be started", k->pool);
@@ -146,8 +146,10 @@ static int create_start(struct create *k)
 
 int cmd_pool_create(struct call *c)
 {
-	struct create k = { .c = c, .pool = c->opt.args[0], .n = (unsigned)c->opt.nargs - 1,
-			    .force = option_given(&c->opt, "force") };
+	struct create k = {.c = c,
+			   .pool = c->opt.args[0],
+			   .n = (unsigned)c->opt.nargs - 1,
+			   .force = option_given(&c->opt, "force")};
 	const char *size = option_value(&c->opt, "size", NULL);
 	const char *chunk = option_value(&c->opt, "chunk-size", NULL);
 	if (size && (size_parse(size, &k.size) || !k.size))

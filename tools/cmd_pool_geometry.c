@@ -11,9 +11,9 @@
 #include "tools/size_text.h"
 #include "tools/watch.h"
 
-#define CLASS_MAX 15
-#define PATH_SHOWN 256      /* bytes of a path that a status has */
-#define LEAVE_LOOKS 60      /* so often look for the event that a device has left */
+#define CLASS_MAX   15
+#define PATH_SHOWN  256 /* bytes of a path that a status has */
+#define LEAVE_LOOKS 60	/* so often look for the event that a device has left */
 
 static void add_string(struct json_object *o, const char *key, const char *s)
 {
@@ -33,7 +33,7 @@ struct add {
 	uint64_t size;
 	bool spare;
 	unsigned n;
-	struct new_device *d;   /* n */
+	struct new_device *d; /* n */
 };
 
 static int add_options(struct add *a)
@@ -46,11 +46,15 @@ static int add_options(struct add *a)
 	if (size && (size_parse(size, &a->size) || !a->size))
 		return call_usage(c, "--size %s: a size like 8G is needed", size);
 	if (*a->domain && !new_device_word(a->domain, POOL_DOMAIN_MAX))
-		return call_usage(c, "--domain %s: at most %d letters, digits and _ - . + are "
-				  "needed", a->domain, POOL_DOMAIN_MAX);
+		return call_usage(c,
+				  "--domain %s: at most %d letters, digits and _ - . + are "
+				  "needed",
+				  a->domain, POOL_DOMAIN_MAX);
 	if (*a->class && !new_device_word(a->class, CLASS_MAX))
-		return call_usage(c, "--class %s: at most %d letters, digits and _ - . + are "
-				  "needed", a->class, CLASS_MAX);
+		return call_usage(c,
+				  "--class %s: at most %d letters, digits and _ - . + are "
+				  "needed",
+				  a->class, CLASS_MAX);
 	return EXIT_OK;
 }
 
@@ -59,7 +63,7 @@ static int add_prepare(struct add *a, char *const *paths)
 {
 	struct call *c = a->c;
 	int r = 0;
-	if (!ctl_running(a->pool)) {   /* its text is better than one about devices */
+	if (!ctl_running(a->pool)) { /* its text is better than one about devices */
 		int s;
 		return ctl_connect(a->pool, &s, &c->e);
 	}
@@ -102,7 +106,7 @@ static int add_run(struct add *a, char *const *paths, struct json_object **ret_o
 
 static int cmd_pool_add(struct call *c)
 {
-	struct add a = { .c = c, .pool = c->opt.args[0], .n = (unsigned)c->opt.nargs - 1 };
+	struct add a = {.c = c, .pool = c->opt.args[0], .n = (unsigned)c->opt.nargs - 1};
 	int r = add_options(&a);
 	return r ? r : add_run(&a, c->opt.args + 1, NULL);
 }
@@ -114,8 +118,8 @@ struct leaving {
 	const char *pool;
 	uint64_t id;
 	char path[PATH_SHOWN];
-	const char *flag;        /* member of its status that is true meanwhile */
-	uint64_t size;           /* shrink: what was asked for */
+	const char *flag; /* member of its status that is true meanwhile */
+	uint64_t size;	  /* shrink: what was asked for */
 	unsigned looks;
 };
 
@@ -137,8 +141,8 @@ static bool has_left(struct leaving *l)
 	char text[PATH_SHOWN + 32];
 	bool found = false;
 	int n = snprintf(text, sizeof(text), "device %" PRIu64 " (%s)", l->id, l->path);
-	size_t len = n < 128 ? (size_t)n : 128;   /* texts of events are cut */
-	struct err e = { 0 };
+	size_t len = n < 128 ? (size_t)n : 128; /* texts of events are cut */
+	struct err e = {0};
 	if (ctl_ask(l->pool, "pool.events", NULL, &list, &e))
 		return true;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
@@ -154,8 +158,10 @@ static bool pool_lost(struct leaving *l, struct json_object *status)
 {
 	if (strcmp(get_string(status, "health"), "faulted"))
 		return false;
-	err_set(&l->c->e, ERR_FAULTED, "pool %s is suspended after an error; see `tarn pool events "
-		"%s`", l->pool, l->pool);
+	err_set(&l->c->e, ERR_FAULTED,
+		"pool %s is suspended after an error; see `tarn pool events "
+		"%s`",
+		l->pool, l->pool);
 	return true;
 }
 
@@ -196,7 +202,7 @@ static bool leaving_look(void *arg, struct json_object *status, struct watch_pro
 static void leaving_init(struct leaving *l, struct call *c, const char *pool, const char *flag,
 			 struct json_object *o)
 {
-	*l = (struct leaving){ .c = c, .pool = pool, .id = get_u64(o, "id"), .flag = flag };
+	*l = (struct leaving){.c = c, .pool = pool, .id = get_u64(o, "id"), .flag = flag};
 	snprintf(l->path, sizeof(l->path), "%s", get_string(o, "path"));
 }
 
@@ -236,7 +242,8 @@ static void under_way(const char *pool, const char *doing, struct json_object *o
 {
 	char size[SIZE_TEXT_MAX];
 	printf("%s device %" PRIu64 " (%s): %s to move in background; `tarn pool status %s` shows "
-	       "how far it is\n", doing, get_u64(o, "id"), get_string(o, "path"),
+	       "how far it is\n",
+	       doing, get_u64(o, "id"), get_string(o, "path"),
 	       size_text(size, get_u64(o, "bytes"), false), pool);
 }
 
@@ -299,7 +306,7 @@ static void replace_undo(struct add *a, struct json_object *added)
 {
 	struct json_object *args = json_object_new_object();
 	char id[24];
-	struct err e = { 0 };
+	struct err e = {0};
 	snprintf(id, sizeof(id), "%" PRIu64, get_u64(added, "id"));
 	add_string(args, "device", id);
 	if (ctl_ask(a->pool, "pool.remove", args, NULL, &e))
@@ -328,13 +335,13 @@ static int replace_old(struct add *a, const struct leaving *old, struct json_obj
 
 static int cmd_pool_replace(struct call *c)
 {
-	struct add a = { .c = c, .pool = c->opt.args[0], .n = 1 };
+	struct add a = {.c = c, .pool = c->opt.args[0], .n = 1};
 	struct json_object *status = NULL, *dev = NULL, *added = NULL;
 	struct leaving old;
 	int r = add_options(&a);
 	if (!r)
 		r = old_find(c, &old, &status, &dev);
-	if (!r) {   /* what is not said is as it was */
+	if (!r) { /* what is not said is as it was */
 		a.domain = *a.domain ? a.domain : get_string(dev, "domain");
 		a.class = *a.class ? a.class : get_string(dev, "class");
 		a.spare |= get_bool(dev, "spare");
@@ -357,7 +364,8 @@ static int shrink_wait(struct call *c, struct json_object *o, uint64_t size)
 	int r = leaving_watch(&l, "shrinking");
 	if (!r)
 		printf("device %" PRIu64 " (%s) uses only its first %" PRIu64 " bytes now; "
-		       "what lies behind may be cut off\n", l.id, l.path, size);
+		       "what lies behind may be cut off\n",
+		       l.id, l.path, size);
 	return r;
 }
 
@@ -416,7 +424,7 @@ static bool rebalance_look(void *arg, struct json_object *status, struct watch_p
 			   int *ret_exit)
 {
 	struct json_object *m;
-	struct leaving l = { .c = arg, .pool = ((struct call *)arg)->opt.args[0] };
+	struct leaving l = {.c = arg, .pool = ((struct call *)arg)->opt.args[0]};
 	*ret_exit = EXIT_FAILED;
 	if (pool_lost(&l, status))
 		return false;
@@ -462,8 +470,8 @@ static bool scrub_look(void *arg, struct json_object *status, struct watch_progr
 		return false;
 	}
 	printf("scrub complete: %s read and verified, %" PRIu64 " repaired, %" PRIu64
-	       " could not be repaired\n", size_text(size, p->done, false),
-	       get_u64(s, "repaired"), bad);
+	       " could not be repaired\n",
+	       size_text(size, p->done, false), get_u64(s, "repaired"), bad);
 	*ret_exit = bad ? EXIT_FAILED : EXIT_OK;
 	return false;
 }
@@ -476,7 +484,7 @@ static int cmd_pool_scrub(struct call *c)
 	if (wait && option_given(&c->opt, "stop"))
 		return call_usage(c, "--stop goes with no other option");
 	int r = ask_stop(c, "pool.scrub");
-	if (r && wait && c->e.code == -EBUSY) {   /* one is running: wait for that */
+	if (r && wait && c->e.code == -EBUSY) { /* one is running: wait for that */
 		c->e.code = 0;
 		r = EXIT_OK;
 	}
@@ -491,61 +499,72 @@ static int cmd_pool_scrub(struct call *c)
 
 /* ---- the table ---- */
 
-#define OPTION_WAIT { "wait", 'w', NULL, "wait until it is done; show progress on a terminal" }
-#define OPTION_DRY_RUN \
-	{ "dry-run", 'n', NULL, "change nothing, say what moves and whether it fits" }
-#define OPTIONS_ADD \
-	{ "size", 's', "SIZE", "make missing files, sparse, of this size" }, \
-	{ "domain", 'd', "NAME", "failure domain; copies of a block go to different ones" }, \
-	{ "class", 0, "NAME", "device class (default for disks: ssd or hdd, as detected)" }, \
-	{ "force", 'f', NULL, "destroy data that is on the devices" }
+#define OPTION_WAIT                                                                     \
+	{                                                                               \
+		"wait", 'w', NULL, "wait until it is done; show progress on a terminal" \
+	}
+#define OPTION_DRY_RUN                                                                     \
+	{                                                                                  \
+		"dry-run", 'n', NULL, "change nothing, say what moves and whether it fits" \
+	}
+#define OPTIONS_ADD                                                                                \
+	{"size", 's', "SIZE", "make missing files, sparse, of this size"},                         \
+		{"domain", 'd', "NAME", "failure domain; copies of a block go to different ones"}, \
+		{"class", 0, "NAME", "device class (default for disks: ssd or hdd, as detected)"}, \
+	{                                                                                          \
+		"force", 'f', NULL, "destroy data that is on the devices"                          \
+	}
 
 static const struct option_spec add[] = {
-	OPTION_HELP, OPTIONS_ADD,
-	{ "spare", 0, NULL, "keep it empty, to stand in for another one" },
-	{ 0 },
+	OPTION_HELP,
+	OPTIONS_ADD,
+	{"spare", 0, NULL, "keep it empty, to stand in for another one"},
+	{0},
 };
-static const struct option_spec replace[] = { OPTION_HELP, OPTIONS_ADD, OPTION_WAIT, { 0 } };
+static const struct option_spec replace[] = {OPTION_HELP, OPTIONS_ADD, OPTION_WAIT, {0}};
 static const struct option_spec removal[] = {
-	OPTION_HELP, OPTION_DRY_RUN, OPTION_WAIT,
-	{ "cancel", 0, NULL, "stop removing or shrinking it; what has moved stays there" },
-	{ 0 },
+	OPTION_HELP,
+	OPTION_DRY_RUN,
+	OPTION_WAIT,
+	{"cancel", 0, NULL, "stop removing or shrinking it; what has moved stays there"},
+	{0},
 };
-static const struct option_spec shrink[] = { OPTION_HELP, OPTION_DRY_RUN, OPTION_WAIT, { 0 } };
+static const struct option_spec shrink[] = {OPTION_HELP, OPTION_DRY_RUN, OPTION_WAIT, {0}};
 static const struct option_spec grow[] = {
 	OPTION_HELP,
-	{ "size", 's', "SIZE", "make the file larger first, sparse" },
-	{ 0 },
+	{"size", 's', "SIZE", "make the file larger first, sparse"},
+	{0},
 };
 static const struct option_spec stoppable[] = {
-	OPTION_HELP, OPTION_WAIT,
-	{ "stop", 0, NULL, "end the one that is running" },
-	{ 0 },
+	OPTION_HELP,
+	OPTION_WAIT,
+	{"stop", 0, NULL, "end the one that is running"},
+	{0},
 };
 
 const struct command commands_geometry[] = {
-	{ "pool add", "POOL DEVICE...", "take devices into a pool", add, 2, POOL_DEVS_MAX,
-	  cmd_pool_add,
-	  "The devices are used from now on; `tarn pool rebalance` moves older data to them." },
-	{ "pool replace", "POOL OLD NEW", "take a device in and let another one go", replace, 3, 3,
-	  cmd_pool_replace,
-	  "Add NEW, with the domain and class of OLD unless told otherwise, then remove OLD. When "
-	  "that does not fit nothing is changed." },
-	{ "pool remove", "POOL DEVICE", "empty a device and let it leave the pool", removal, 2, 2,
-	  cmd_pool_remove,
-	  "Everything stays in use, and has all its copies, while data moves in background, also "
-	  "over restarts. A device that is missing is rebuilt from the other copies. Refused when "
-	  "the data does not fit on the other devices." },
-	{ "pool shrink-device", "POOL DEVICE SIZE", "use only the first part of a device", shrink,
-	  3, 3, cmd_pool_shrink_device,
-	  "When it is done the file or partition may be made as small as SIZE." },
-	{ "pool grow-device", "POOL DEVICE", "use a device that has become larger", grow, 2, 2,
-	  cmd_pool_grow_device, NULL },
-	{ "pool rebalance", "POOL", "level the use of the devices", stoppable, 1, 1,
-	  cmd_pool_rebalance, "Ends by itself when the devices are about equally full." },
-	{ "pool scrub", "POOL", "verify every copy of everything, and repair", stoppable, 1, 1,
-	  cmd_pool_scrub,
-	  "Runs in background. With --wait the exit status is 1 when something could not be "
-	  "repaired, or the scrub was stopped." },
-	{ 0 },
+	{"pool add", "POOL DEVICE...", "take devices into a pool", add, 2, POOL_DEVS_MAX,
+	 cmd_pool_add,
+	 "The devices are used from now on; `tarn pool rebalance` moves older data to them."},
+	{"pool replace", "POOL OLD NEW", "take a device in and let another one go", replace, 3, 3,
+	 cmd_pool_replace,
+	 "Add NEW, with the domain and class of OLD unless told otherwise, then remove OLD. When "
+	 "that does not fit nothing is changed."},
+	{"pool remove", "POOL DEVICE", "empty a device and let it leave the pool", removal, 2, 2,
+	 cmd_pool_remove,
+	 "Everything stays in use, and has all its copies, while data moves in background, also "
+	 "over restarts. A device that is missing is rebuilt from the other copies. Refused when "
+	 "the data does not fit on the other devices."},
+	{"pool shrink-device", "POOL DEVICE SIZE", "use only the first part of a device", shrink, 3,
+	 3, cmd_pool_shrink_device,
+	 "When it is done the file or partition may be made as small as SIZE."},
+	{"pool grow-device", "POOL DEVICE", "use a device that has become larger", grow, 2, 2,
+	 cmd_pool_grow_device, NULL},
+	{"pool rebalance", "POOL", "level the use of the devices", stoppable, 1, 1,
+	 cmd_pool_rebalance, "Ends by itself when the devices are about equally full."},
+	{"pool scrub", "POOL", "verify every copy of everything, and repair", stoppable, 1, 1,
+	 cmd_pool_scrub,
+	 "Runs in background. With --wait the exit status is 1 when something could not be "
+	 "repaired, or the scrub was stopped."},
+	{0},
 };

@@ -89,16 +89,15 @@ static int cmd_pool_set(struct call *c)
 	return r;
 }
 
-static const struct option_spec help_only[] = { OPTION_HELP, { 0 } };
-static const struct option_spec listing[] = { OPTION_HELP, OPTION_JSON, { 0 } };
+static const struct option_spec help_only[] = {OPTION_HELP, {0}};
+static const struct option_spec listing[] = {OPTION_HELP, OPTION_JSON, {0}};
 
 const struct command commands_history[] = {
-	{ "pool set", "POOL PROPERTY=VALUE...", "change properties of a pool", help_only, 2, -1,
-	  cmd_pool_set,
-	  "Properties: trash-retention=TIME, how long destroyed volumes can come back, like 90s, "
-	  "30m, 24h (the default) or 7d." },
-	{ "pool history", "POOL", "show who changed what, and when", listing, 1, 1,
-	  cmd_pool_history,
-	  "Commands that change the pool or its volumes, with their results; kept in the pool." },
-	{ 0 },
+	{"pool set", "POOL PROPERTY=VALUE...", "change properties of a pool", help_only, 2, -1,
+	 cmd_pool_set,
+	 "Properties: trash-retention=TIME, how long destroyed volumes can come back, like 90s, "
+	 "30m, 24h (the default) or 7d."},
+	{"pool history", "POOL", "show who changed what, and when", listing, 1, 1, cmd_pool_history,
+	 "Commands that change the pool or its volumes, with their results; kept in the pool."},
+	{0},
 };

@@ -26,8 +26,10 @@ static int import_known(struct call *c, const struct start_options *so)
 	struct state_file s;
 	int r = state_file_load(so->pool, &s, &c->e);
 	if (r == -ENOENT)
-		return err_set(&c->e, r, "no pool %s is known here (exported, or never imported); "
-			       "`tarn pool import DEVICE...` with its devices", so->pool);
+		return err_set(&c->e, r,
+			       "no pool %s is known here (exported, or never imported); "
+			       "`tarn pool import DEVICE...` with its devices",
+			       so->pool);
 	if (r)
 		return r;
 	state_file_fini(&s);
@@ -58,7 +60,7 @@ static int import_paths(struct call *c, struct start_options *so, char pool[POOL
 static void missing_report(const char *pool)
 {
 	struct json_object *o = NULL, *devs;
-	struct err e = { 0 };
+	struct err e = {0};
 	if (ctl_ask(pool, "pool.status", NULL, &o, &e))
 		return;
 	devs = get_array(o, "devices");
@@ -73,9 +75,9 @@ static void missing_report(const char *pool)
 
 int cmd_pool_import(struct call *c)
 {
-	struct start_options so = { .degraded = option_given(&c->opt, "degraded"),
-				    .force = option_given(&c->opt, "force"),
-				    .mover_rate = option_value(&c->opt, "mover-rate", NULL) };
+	struct start_options so = {.degraded = option_given(&c->opt, "degraded"),
+				   .force = option_given(&c->opt, "force"),
+				   .mover_rate = option_value(&c->opt, "mover-rate", NULL)};
 	char pool[POOL_NAME_MAX + 1];
 	uint64_t rate;
 	int r;
@@ -85,9 +87,9 @@ int cmd_pool_import(struct call *c)
 	if (names_pool(&c->opt)) {
 		so.pool = c->opt.args[0];
 		snprintf(pool, sizeof(pool), "%s", so.pool);
-		r = ctl_running(so.pool) ?
-			err_set(&c->e, ERR_IN_USE, "pool %s is running here already", so.pool) :
-			import_known(c, &so);
+		r = ctl_running(so.pool)
+			    ? err_set(&c->e, ERR_IN_USE, "pool %s is running here already", so.pool)
+			    : import_known(c, &so);
 	} else {
 		r = import_paths(c, &so, pool);
 	}

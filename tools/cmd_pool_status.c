@@ -12,8 +12,8 @@
 #include "tools/table.h"
 #include "tools/watch.h"
 
-#define WEEK_NS (7 * 86400 * 1000000000ull)
-#define FORECAST_NS (520 * WEEK_NS)   /* what is farther off is not worth telling */
+#define WEEK_NS	    (7 * 86400 * 1000000000ull)
+#define FORECAST_NS (520 * WEEK_NS) /* what is farther off is not worth telling */
 
 /* A size member as text. One buffer for each of a few calls in one expression. */
 static const char *size_of(struct json_object *o, const char *key, bool exact)
@@ -31,8 +31,10 @@ static unsigned percent(uint64_t part, uint64_t whole)
 /* "online", "online, evacuating", "online, spare" */
 static void state_cell(struct table *t, struct json_object *d)
 {
-	const char *what = get_bool(d, "evacuating") ? ", evacuating" :
-		get_bool(d, "shrinking") ? ", shrinking" : get_bool(d, "spare") ? ", spare" : "";
+	const char *what = get_bool(d, "evacuating")  ? ", evacuating"
+			   : get_bool(d, "shrinking") ? ", shrinking"
+			   : get_bool(d, "spare")     ? ", spare"
+						      : "";
 	table_cell(t, "%s%s", get_string(d, "state"), what);
 }
 
@@ -43,8 +45,8 @@ static const char *or_dash(const char *s)
 
 static void device_row(struct table *t, struct json_object *d, bool exact)
 {
-	static const char *const counts[] = { "read_errors", "write_errors", "checksum_errors",
-					      "repaired" };
+	static const char *const counts[] = {"read_errors", "write_errors", "checksum_errors",
+					     "repaired"};
 	table_cell(t, "%s", get_string(d, "path"));
 	table_cell(t, "%" PRIu64, get_u64(d, "id"));
 	state_cell(t, d);
@@ -61,7 +63,7 @@ static void device_notes(struct json_object *d, bool exact)
 {
 	char text[160];
 	uint64_t total = get_u64(d, "resync_total_bytes"), bad = get_u64(d, "scrub_errors");
-	struct watch_progress p = { .done = get_u64(d, "resync_done_bytes") };
+	struct watch_progress p = {.done = get_u64(d, "resync_done_bytes")};
 	p.left = total > p.done ? total - p.done : 0;
 	watch_rate(d, "resync_", &p);
 	if (p.left)
@@ -91,8 +93,8 @@ static void mover_print(struct json_object *o, bool exact)
 	struct json_object *m = NULL;
 	char text[160];
 	json_object_object_get_ex(o, "mover", &m);
-	struct watch_progress p = { .done = get_u64(m, "done_bytes"),
-				    .left = get_u64(m, "left_bytes") };
+	struct watch_progress p = {.done = get_u64(m, "done_bytes"),
+				   .left = get_u64(m, "left_bytes")};
 	watch_rate(m, "", &p);
 	bool rebalancing = get_bool(m, "rebalancing");
 	if (get_bool(m, "active"))
@@ -113,7 +115,7 @@ static void scrub_print(struct json_object *o, bool exact)
 		return;
 	localtime_r(&t, &tm);
 	strftime(when, sizeof(when), "%F %T", &tm);
-	struct watch_progress p = { .done = get_u64(s, "done_bytes") };
+	struct watch_progress p = {.done = get_u64(s, "done_bytes")};
 	uint64_t total = get_u64(s, "total_bytes");
 	p.left = total > p.done ? total - p.done : 0;
 	watch_rate(s, "", &p);
@@ -270,7 +272,7 @@ int cmd_pool_list(struct call *c)
 	struct table *t = table_create("POOL,STATE,>SIZE,>USED,>FREE,>VOLUMES,>DEVICES");
 	for (unsigned i = 0; i < p.n; i++) {
 		struct json_object *o = NULL, *devs;
-		struct err e = { 0 };
+		struct err e = {0};
 		if (p.running[i] && ctl_ask(p.name[i], "pool.status", NULL, &o, &e))
 			o = NULL;
 		const char *state = o ? get_string(o, "health") : p.running[i] ? "busy" : "stopped";
@@ -279,8 +281,7 @@ int cmd_pool_list(struct call *c)
 		json_object_object_add(j, "state", json_object_new_string(state));
 		table_cell(t, "%s", p.name[i]);
 		table_cell(t, "%s", state);
-		static const char *const keys[] = { "raw_bytes", "raw_used_bytes",
-						    "raw_free_bytes" };
+		static const char *const keys[] = {"raw_bytes", "raw_used_bytes", "raw_free_bytes"};
 		for (unsigned k = 0; k < 3; k++) {
 			table_cell(t, "%s", o ? size_of(o, keys[k], exact) : "-");
 			if (o)

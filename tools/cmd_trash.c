@@ -65,7 +65,7 @@ static void list_pool(void *arg, const char *pool)
 
 static int cmd_trash_list(struct call *c)
 {
-	struct listing l = { .c = c, .exact = option_given(&c->opt, "bytes") };
+	struct listing l = {.c = c, .exact = option_given(&c->opt, "bytes")};
 	l.t = table_create("VOLUME,>ID,TYPE,>STORED,DESTROYED,KEPT UNTIL");
 	l.all = json_object_new_array();
 	if (c->opt.nargs)
@@ -88,7 +88,7 @@ static int cmd_trash_restore(struct call *c)
 	const char *as = option_value(&c->opt, "as", NULL);
 	if (volume_ref_parse(c->opt.args[0], &ref, &c->e))
 		return call_usage(c, "%s", c->e.text);
-	if (as && strchr(as, '/')) {   /* POOL/NAME is fine when the pool is the same */
+	if (as && strchr(as, '/')) { /* POOL/NAME is fine when the pool is the same */
 		if (volume_ref_parse(as, &to, &c->e) || strcmp(to.pool, ref.pool))
 			return call_usage(c, "--as %s: a volume stays in its pool", as);
 		as = to.volume;
@@ -131,27 +131,27 @@ static int cmd_trash_empty(struct call *c)
 	return EXIT_OK;
 }
 
-static const struct option_spec listing[] = { OPTION_HELP, OPTION_JSON, OPTION_BYTES, { 0 } };
+static const struct option_spec listing[] = {OPTION_HELP, OPTION_JSON, OPTION_BYTES, {0}};
 static const struct option_spec restore[] = {
 	OPTION_HELP,
-	{ "id", 'i', "N", "the one with this number in the list, of several of that name" },
-	{ "as", 0, "NAME", "give it another name" },
-	{ 0 },
+	{"id", 'i', "N", "the one with this number in the list, of several of that name"},
+	{"as", 0, "NAME", "give it another name"},
+	{0},
 };
 static const struct option_spec empty[] = {
 	OPTION_HELP,
-	{ "id", 'i', "N", "only the one with this number in the list" },
-	{ 0 },
+	{"id", 'i', "N", "only the one with this number in the list"},
+	{0},
 };
 
 const struct command commands_trash[] = {
-	{ "trash list", "[POOL]", "list destroyed volumes that can come back", listing, 0, 1,
-	  cmd_trash_list,
-	  "The oldest comes first. On a full pool they leave early, the oldest first, when a "
-	  "writer needs the space." },
-	{ "trash restore", "POOL/VOLUME", "bring a destroyed volume back", restore, 1, 1,
-	  cmd_trash_restore, "Of several of that name the one destroyed last is taken." },
-	{ "trash empty", "POOL [VOLUME]", "destroy what is in the trash for good", empty, 1, 2,
-	  cmd_trash_empty, "With VOLUME only what had that name." },
-	{ 0 },
+	{"trash list", "[POOL]", "list destroyed volumes that can come back", listing, 0, 1,
+	 cmd_trash_list,
+	 "The oldest comes first. On a full pool they leave early, the oldest first, when a "
+	 "writer needs the space."},
+	{"trash restore", "POOL/VOLUME", "bring a destroyed volume back", restore, 1, 1,
+	 cmd_trash_restore, "Of several of that name the one destroyed last is taken."},
+	{"trash empty", "POOL [VOLUME]", "destroy what is in the trash for good", empty, 1, 2,
+	 cmd_trash_empty, "With VOLUME only what had that name."},
+	{0},
 };

@@ -103,8 +103,11 @@ static void volume_row(struct table *t, const char *pool, struct json_object *v,
 	table_cell(t, "%s", size_text(d, get_u64(v, "used_bytes"), exact));
 	table_cell(t, "%s", size_text(f, get_u64(v, "available_bytes"), exact));
 	table_cell(t, "%s", get_string(v, "compression"));
-	table_cell(t, "%s", get_bool(v, "destroying") ? "(being destroyed)" : *on ? on :
-		   get_bool(v, "open") ? "(open)" : "-");
+	table_cell(t, "%s",
+		   get_bool(v, "destroying") ? "(being destroyed)"
+		   : *on		     ? on
+		   : get_bool(v, "open")     ? "(open)"
+					     : "-");
 }
 
 struct listing {
@@ -133,7 +136,7 @@ static void list_pool(void *arg, const char *pool)
 
 static int cmd_volume_list(struct call *c)
 {
-	struct listing l = { .c = c, .exact = option_given(&c->opt, "bytes") };
+	struct listing l = {.c = c, .exact = option_given(&c->opt, "bytes")};
 	l.t = table_create(
 		"VOLUME,TYPE,>COPIES,>SIZE,>LOGICAL,>STORED,>AVAILABLE,COMPRESSION,MOUNTED ON");
 	l.all = json_object_new_array();
@@ -173,10 +176,13 @@ static void status_print(const struct volume_ref *ref, struct json_object *v, bo
 	static const struct {
 		const char *label, *key;
 	} sizes[] = {
-		{ "size", "size_bytes" },   { "logical", "logical_bytes" },
-		{ "stored", "used_bytes" }, { "reserved", "reserved_bytes" },
-		{ "dirty", "delta_bytes" }, { "available", "available_bytes" },
-		{ "reservation", "reservation_bytes" },
+		{"size", "size_bytes"},
+		{"logical", "logical_bytes"},
+		{"stored", "used_bytes"},
+		{"reserved", "reserved_bytes"},
+		{"dirty", "delta_bytes"},
+		{"available", "available_bytes"},
+		{"reservation", "reservation_bytes"},
 	};
 	char buf[SIZE_TEXT_MAX], when[TIME_TEXT_MAX];
 	printf("volume       %s/%s (%s)\n", ref->pool, ref->volume, get_string(v, "uuid"));
@@ -257,8 +263,8 @@ static int set_one(struct call *c, const char *assignment)
 	r = call_ask(c, ref.pool, "volume.set", args, &o);
 	if (!r && get_bool(o, "converting"))
 		printf("data of %s/%s is rewritten with %s copies in background; "
-		       "`tarn volume status %s/%s` shows how far it is\n", ref.pool, ref.volume,
-		       eq + 1, ref.pool, ref.volume);
+		       "`tarn volume status %s/%s` shows how far it is\n",
+		       ref.pool, ref.volume, eq + 1, ref.pool, ref.volume);
 	json_object_put(o);
 	return r;
 }
@@ -275,8 +281,8 @@ static int cmd_volume_set(struct call *c)
 static const char *property_text(struct json_object *v, const char *name, bool exact,
 				 char buf[SIZE_TEXT_MAX])
 {
-	static const char *const sizes[] = { "size", "used", "logical", "reserved", "available",
-					     "reservation" };
+	static const char *const sizes[] = {"size",	"used",	     "logical",
+					    "reserved", "available", "reservation"};
 	char key[64];
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		if (strcmp(sizes[i], name))
@@ -296,8 +302,9 @@ static const char *property_text(struct json_object *v, const char *name, bool e
 
 static int cmd_volume_get(struct call *c)
 {
-	static const char *const all[] = { "type", "size", "copies", "compression", "owner", "used",
-					   "logical", "reserved", "available", "reservation" };
+	static const char *const all[] = {"type",      "size",	     "copies",	"compression",
+					  "owner",     "used",	     "logical", "reserved",
+					  "available", "reservation"};
 	struct volume_ref ref;
 	struct json_object *args, *v = NULL, *out = json_object_new_object();
 	int r = volume_args(c, &ref, &args);
@@ -340,8 +347,9 @@ static int cmd_volume_destroy(struct call *c)
 	r = call_ask(c, ref.pool, "volume.destroy", args, &o);
 	if (!r && !now)
 		printf("%s/%s is in the trash until %s; `tarn trash restore %s/%s` brings it "
-		       "back\n", ref.pool, ref.volume, time_text(until, get_u64(o, "expires_ns")),
-		       ref.pool, ref.volume);
+		       "back\n",
+		       ref.pool, ref.volume, time_text(until, get_u64(o, "expires_ns")), ref.pool,
+		       ref.volume);
 	json_object_put(o);
 	return r;
 }
@@ -362,7 +370,7 @@ static int cmd_volume_rename(struct call *c)
 	if (r)
 		return r;
 	const char *name = c->opt.args[1];
-	if (strchr(name, '/')) {   /* POOL/NEW is fine when the pool is the same */
+	if (strchr(name, '/')) { /* POOL/NEW is fine when the pool is the same */
 		if (volume_ref_parse(name, &to, &c->e) || strcmp(to.pool, ref.pool)) {
 			json_object_put(args);
 			return call_usage(c, "%s: a volume stays in its pool", name);
@@ -373,51 +381,50 @@ static int cmd_volume_rename(struct call *c)
 	return call_ask(c, ref.pool, "volume.rename", args, NULL);
 }
 
-static const struct option_spec help_only[] = { OPTION_HELP, { 0 } };
-static const struct option_spec listing[] = { OPTION_HELP, OPTION_JSON, OPTION_BYTES, { 0 } };
+static const struct option_spec help_only[] = {OPTION_HELP, {0}};
+static const struct option_spec listing[] = {OPTION_HELP, OPTION_JSON, OPTION_BYTES, {0}};
 static const struct option_spec shrink[] = {
 	OPTION_HELP,
-	{ "shrink", 0, NULL, "allow a smaller size; the data behind it is lost" },
-	{ 0 },
+	{"shrink", 0, NULL, "allow a smaller size; the data behind it is lost"},
+	{0},
 };
 static const struct option_spec destroy[] = {
 	OPTION_HELP,
-	{ "now", 0, NULL, "for good, and give the space back at once" },
-	{ 0 },
+	{"now", 0, NULL, "for good, and give the space back at once"},
+	{0},
 };
 static const struct option_spec create[] = {
 	OPTION_HELP,
-	{ "type", 't', "TYPE", "fs: a file system to mount; block: a raw image" },
-	{ "size", 's', "SIZE", "block: size of the device; fs: most data it may hold" },
-	{ "copies", 'c', "N", "copies of the data on different devices, 1 to 4 (default 2)" },
-	{ "compression", 0, "NAME", "lz4 (default) or off" },
-	{ "owner", 'o', "USER", "may mount it without being root (default: root)" },
-	{ 0 },
+	{"type", 't', "TYPE", "fs: a file system to mount; block: a raw image"},
+	{"size", 's', "SIZE", "block: size of the device; fs: most data it may hold"},
+	{"copies", 'c', "N", "copies of the data on different devices, 1 to 4 (default 2)"},
+	{"compression", 0, "NAME", "lz4 (default) or off"},
+	{"owner", 'o', "USER", "may mount it without being root (default: root)"},
+	{0},
 };
 
 const struct command commands_volume[] = {
-	{ "volume create", "POOL/VOLUME", "make a thin volume", create, 1, 1, cmd_volume_create,
-	  "Volumes take space as they are written, so their sizes may add up to more than the pool "
-	  "has." },
-	{ "volume list", "[POOL]", "list volumes", listing, 0, 1, cmd_volume_list, NULL },
-	{ "volume status", "POOL/VOLUME", "show one volume", listing, 1, 1, cmd_volume_status,
-	  NULL },
-	{ "volume set", "POOL/VOLUME PROPERTY=VALUE...", "change properties", shrink, 2, -1,
-	  cmd_volume_set,
-	  "Properties: compression=lz4|off (for new data), copies=N (older data is rewritten in "
-	  "background), owner=USER, reservation=SIZE (kept free for this volume), size=SIZE." },
-	{ "volume get", "POOL/VOLUME [PROPERTY...]", "print properties", listing, 1, -1,
-	  cmd_volume_get,
-	  "Properties: type, size, copies, compression, owner, used, logical, "
-	  "reserved, available, reservation." },
-	{ "volume destroy", "POOL/VOLUME", "put a volume into the trash, or destroy it", destroy,
-	  1, 1, cmd_volume_destroy,
-	  "`tarn trash restore` brings it back for 24 hours (`tarn pool set POOL "
-	  "trash-retention=TIME`), or until a full pool needs the space. Refused while it is "
-	  "mounted or its image is open." },
-	{ "volume resize", "POOL/VOLUME SIZE", "change the size of a volume", shrink, 2, 2,
-	  cmd_volume_resize, NULL },
-	{ "volume rename", "POOL/VOLUME NEW", "give a volume another name", help_only, 2, 2,
-	  cmd_volume_rename, NULL },
-	{ 0 },
+	{"volume create", "POOL/VOLUME", "make a thin volume", create, 1, 1, cmd_volume_create,
+	 "Volumes take space as they are written, so their sizes may add up to more than the pool "
+	 "has."},
+	{"volume list", "[POOL]", "list volumes", listing, 0, 1, cmd_volume_list, NULL},
+	{"volume status", "POOL/VOLUME", "show one volume", listing, 1, 1, cmd_volume_status, NULL},
+	{"volume set", "POOL/VOLUME PROPERTY=VALUE...", "change properties", shrink, 2, -1,
+	 cmd_volume_set,
+	 "Properties: compression=lz4|off (for new data), copies=N (older data is rewritten in "
+	 "background), owner=USER, reservation=SIZE (kept free for this volume), size=SIZE."},
+	{"volume get", "POOL/VOLUME [PROPERTY...]", "print properties", listing, 1, -1,
+	 cmd_volume_get,
+	 "Properties: type, size, copies, compression, owner, used, logical, "
+	 "reserved, available, reservation."},
+	{"volume destroy", "POOL/VOLUME", "put a volume into the trash, or destroy it", destroy, 1,
+	 1, cmd_volume_destroy,
+	 "`tarn trash restore` brings it back for 24 hours (`tarn pool set POOL "
+	 "trash-retention=TIME`), or until a full pool needs the space. Refused while it is "
+	 "mounted or its image is open."},
+	{"volume resize", "POOL/VOLUME SIZE", "change the size of a volume", shrink, 2, 2,
+	 cmd_volume_resize, NULL},
+	{"volume rename", "POOL/VOLUME NEW", "give a volume another name", help_only, 2, 2,
+	 cmd_volume_rename, NULL},
+	{0},
 };

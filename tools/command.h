@@ -8,20 +8,20 @@
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct command;
-struct call {                       /* one use of a command */
+struct call { /* one use of a command */
 	const struct command *cmd;
 	struct options opt;
 	struct err e;
 };
 
 struct command {
-	const char *name;           /* "pool create" */
-	const char *args;           /* "POOL DEVICE..." */
-	const char *help;           /* one line */
+	const char *name; /* "pool create" */
+	const char *args; /* "POOL DEVICE..." */
+	const char *help; /* one line */
 	const struct option_spec *options;
-	int min_args, max_args;     /* max < 0: any number */
+	int min_args, max_args;	    /* max < 0: any number */
 	int (*run)(struct call *c); /* exit status; EXIT_FAILED with text in c->e is printed */
-	const char *details;        /* more lines for --help, or NULL */
+	const char *details;	    /* more lines for --help, or NULL */
 };
 
 /* Tables, each ends with a NULL name. */
@@ -45,10 +45,19 @@ const char *time_text(char buf[TIME_TEXT_MAX], uint64_t wall_ns);
 uint64_t get_u64(struct json_object *o, const char *key);
 const char *get_string(struct json_object *o, const char *key);
 bool get_bool(struct json_object *o, const char *key);
-struct json_object *get_array(struct json_object *o, const char *key);   /* NULL when absent */
+struct json_object *get_array(struct json_object *o, const char *key); /* NULL when absent */
 
-#define OPTION_HELP { "help", 'h', NULL, "print this help" }
-#define OPTION_JSON { "json", 'j', NULL, "print JSON" }
-#define OPTION_BYTES { "bytes", 'b', NULL, "print sizes as exact numbers of bytes" }
+#define OPTION_HELP                                  \
+	{                                            \
+		"help", 'h', NULL, "print this help" \
+	}
+#define OPTION_JSON                             \
+	{                                       \
+		"json", 'j', NULL, "print JSON" \
+	}
+#define OPTION_BYTES                                                        \
+	{                                                                   \
+		"bytes", 'b', NULL, "print sizes as exact numbers of bytes" \
+	}
 
 #endif

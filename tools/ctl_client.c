@@ -14,7 +14,7 @@
 int ctl_connect(const char *pool, int *ret_sock, struct err *e)
 {
 	char path[PATH_MAX];
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	run_path(path, pool, "control");
 	if (strlen(path) >= sizeof(a.sun_path))
 		return err_set(e, -ENAMETOOLONG, "%s: path too long for a socket", path);
@@ -27,7 +27,8 @@ int ctl_connect(const char *pool, int *ret_sock, struct err *e)
 		int r = -errno;
 		close(s);
 		if (r == -ENOENT || r == -ECONNREFUSED || r == -ENOTDIR)
-			return err_set(e, -ENOENT, "pool %s is not running here; "
+			return err_set(e, -ENOENT,
+				       "pool %s is not running here; "
 				       "`tarn pool import DEVICE...` or `systemctl start tarnd@%s`",
 				       pool, pool);
 		return err_set(e, r, "connect to %s: %s", path, strerror(-r));
@@ -88,8 +89,10 @@ int ctl_call(int sock, const char *verb, struct json_object *args, int fd,
 		struct json_object *m = NULL;
 		r = ctl_recv(sock, CTL_REPLY_MAX, -1, &m, NULL);
 		if (r == -ENODATA)
-			return err_set(e, -ECONNRESET, "the daemon went away before it answered; "
-				       "look into its log (%s/POOL/log)", run_dir());
+			return err_set(e, -ECONNRESET,
+				       "the daemon went away before it answered; "
+				       "look into its log (%s/POOL/log)",
+				       run_dir());
 		if (r)
 			return err_set(e, r, "read reply: %s", err_str(r));
 		r = reply_read(m, progress, arg, ret_result, e);

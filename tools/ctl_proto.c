@@ -12,7 +12,7 @@
 #include "base/le.h"
 
 #define REST_TIMEOUT_MS 30000
-#define FDS_MAX 8   /* room for surplus descriptors, so that we can close them */
+#define FDS_MAX		8 /* room for surplus descriptors, so that we can close them */
 
 static int64_t now_ms(void)
 {
@@ -32,7 +32,7 @@ static int wait_for(int sock, short events, int64_t deadline_ms)
 				return -ETIMEDOUT;
 			left = (int)d;
 		}
-		struct pollfd p = { .fd = sock, .events = events };
+		struct pollfd p = {.fd = sock, .events = events};
 		int n = poll(&p, 1, left);
 		if (n > 0)
 			return 0;
@@ -51,16 +51,19 @@ int ctl_send(int sock, struct json_object *msg, int fd, int timeout_ms)
 		return -EMSGSIZE;
 	int64_t deadline = timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
 	le32 head = le32_of((uint32_t)len);
-	union { struct cmsghdr align; char buf[CMSG_SPACE(sizeof(int))]; } control;
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control;
 
-	for (size_t sent = 0; sent < sizeof(head) + len; ) {
+	for (size_t sent = 0; sent < sizeof(head) + len;) {
 		struct iovec iov[2];
 		int n = 0;
 		if (sent < sizeof(head))
-			iov[n++] = (struct iovec){ head.b + sent, sizeof(head) - sent };
+			iov[n++] = (struct iovec){head.b + sent, sizeof(head) - sent};
 		size_t off = sent < sizeof(head) ? 0 : sent - sizeof(head);
-		iov[n++] = (struct iovec){ (char *)(uintptr_t)body + off, len - off };
-		struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)n };
+		iov[n++] = (struct iovec){(char *)(uintptr_t)body + off, len - off};
+		struct msghdr m = {.msg_iov = iov, .msg_iovlen = (size_t)n};
 		if (fd >= 0 && sent == 0) {
 			memset(&control, 0, sizeof(control));
 			m.msg_control = control.buf;
@@ -114,9 +117,11 @@ static int recv_all(int sock, void *buf, size_t len, int64_t *deadline_ms, int *
 			struct cmsghdr align;
 			char buf[CMSG_SPACE(FDS_MAX * sizeof(int))];
 		} control;
-		struct iovec iov = { (char *)buf + got, len - got };
-		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
-				    .msg_controllen = sizeof(control.buf) };
+		struct iovec iov = {(char *)buf + got, len - got};
+		struct msghdr m = {.msg_iov = &iov,
+				   .msg_iovlen = 1,
+				   .msg_control = control.buf,
+				   .msg_controllen = sizeof(control.buf)};
 		ssize_t n = recvmsg(sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 		if (n > 0) {
 			take_fds(&m, keep_fd);
@@ -197,14 +202,17 @@ out:
 	return r;
 }
 
-static const struct { int code; const char *name; } code_names[] = {
-	{ ERR_NEED_NODE, "ERR_NEED_NODE" }, { ERR_CSUM, "ERR_CSUM" },
-	{ ERR_MAGIC, "ERR_MAGIC" },         { ERR_ADDR, "ERR_ADDR" },
-	{ ERR_STALE, "ERR_STALE" },         { ERR_POOL_ID, "ERR_POOL_ID" },
-	{ ERR_VERSION, "ERR_VERSION" },     { ERR_FORMAT, "ERR_FORMAT" },
-	{ ERR_DEV_GONE, "ERR_DEV_GONE" },   { ERR_FAULTED, "ERR_FAULTED" },
-	{ ERR_IN_USE, "ERR_IN_USE" },       { ERR_FOREIGN, "ERR_FOREIGN" },
-	{ ERR_NO_QUORUM, "ERR_NO_QUORUM" }, { ERR_READONLY, "ERR_READONLY" },
+static const struct {
+	int code;
+	const char *name;
+} code_names[] = {
+	{ERR_NEED_NODE, "ERR_NEED_NODE"}, {ERR_CSUM, "ERR_CSUM"},
+	{ERR_MAGIC, "ERR_MAGIC"},	  {ERR_ADDR, "ERR_ADDR"},
+	{ERR_STALE, "ERR_STALE"},	  {ERR_POOL_ID, "ERR_POOL_ID"},
+	{ERR_VERSION, "ERR_VERSION"},	  {ERR_FORMAT, "ERR_FORMAT"},
+	{ERR_DEV_GONE, "ERR_DEV_GONE"},	  {ERR_FAULTED, "ERR_FAULTED"},
+	{ERR_IN_USE, "ERR_IN_USE"},	  {ERR_FOREIGN, "ERR_FOREIGN"},
+	{ERR_NO_QUORUM, "ERR_NO_QUORUM"}, {ERR_READONLY, "ERR_READONLY"},
 };
 
 const char *ctl_code_name(int code)

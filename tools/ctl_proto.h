@@ -20,8 +20,8 @@
 #include <stddef.h>
 
 #define CTL_REQUEST_MAX (256u << 10)
-#define CTL_REPLY_MAX (16u << 20)
-#define CTL_DEPTH_MAX 8
+#define CTL_REPLY_MAX	(16u << 20)
+#define CTL_DEPTH_MAX	8
 
 /* Send one message; fd -1: none. -ETIMEDOUT, -EPIPE, -EMSGSIZE, or what sendmsg gave. */
 int ctl_send(int sock, struct json_object *msg, int fd, int timeout_ms);

@@ -15,12 +15,12 @@
 #include "tools/log.h"
 #include "tools/names.h"
 
-#define CONNS_MAX 96            /* in all */
-#define CONNS_ORDINARY_MAX 48   /* of ordinary users together: the rest is root's */
-#define CONNS_PER_UID_MAX 12
-#define REQUEST_MS 20000        /* a request must be complete after this */
-#define REPLY_MS 20000          /* a reply must be taken after this */
-#define STACK_BYTES (256u << 10)
+#define CONNS_MAX	   96 /* in all */
+#define CONNS_ORDINARY_MAX 48 /* of ordinary users together: the rest is root's */
+#define CONNS_PER_UID_MAX  12
+#define REQUEST_MS	   20000 /* a request must be complete after this */
+#define REPLY_MS	   20000 /* a reply must be taken after this */
+#define STACK_BYTES	   (256u << 10)
 
 struct conn {
 	struct conn *next;
@@ -32,12 +32,12 @@ struct conn {
 };
 
 static pthread_mutex_t conns_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct conn *conns;   /* guarded by conns_mutex */
+static struct conn *conns; /* guarded by conns_mutex */
 
 int ctl_server_listen(const char *pool, int *ret_fd, struct err *e)
 {
 	char path[PATH_MAX];
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	run_path(path, pool, "control");
 	if (strlen(path) >= sizeof(a.sun_path))
 		return err_set(e, -ENAMETOOLONG, "%s: path too long for a socket", path);
@@ -76,7 +76,7 @@ struct verb_run {
 	verb_fn *fn;
 	int sock;
 	uint64_t sent_done;
-	bool deaf;          /* the client does not take progress any more */
+	bool deaf; /* the client does not take progress any more */
 };
 
 static int verb_co(void *arg)
@@ -124,16 +124,18 @@ static int request_run(struct conn *c, struct json_object *msg, struct request *
 	const char *name = ctl_get_string(msg, "verb");
 	const struct verb *v = verb_find(name);
 	if (!v)
-		return err_set(&q->e, -ENOSYS, "this daemon does not know the request %.64s; "
-			       "is it older than the tool? restart it", name ? name : "(none)");
+		return err_set(&q->e, -ENOSYS,
+			       "this daemon does not know the request %.64s; "
+			       "is it older than the tool? restart it",
+			       name ? name : "(none)");
 	if (!v->open_to_all && !c->admin)
 		return err_set(&q->e, -EPERM, "%s: only root may do this", name);
 	if (!json_object_object_get_ex(msg, "args", &q->args) ||
 	    !json_object_is_type(q->args, json_type_object))
 		return err_set(&q->e, -EINVAL, "%s: arguments are missing", name);
-	struct verb_run run = { .q = q, .fn = v->fn, .sock = c->sock };
-	int r = v->blocking ? v->fn(q) :
-		hop_run(daemon_bg(c->d), verb_co, &run, progress_tick, &run);
+	struct verb_run run = {.q = q, .fn = v->fn, .sock = c->sock};
+	int r = v->blocking ? v->fn(q)
+			    : hop_run(daemon_bg(c->d), verb_co, &run, progress_tick, &run);
 	if (c->admin && !v->open_to_all) {
 		verb_log(c, q, name, r);
 		history_record(q, name, r);
@@ -145,7 +147,7 @@ static int request_run(struct conn *c, struct json_object *msg, struct request *
 static bool request_serve(struct conn *c)
 {
 	struct json_object *msg = NULL;
-	struct request q = { .d = c->d, .uid = c->uid, .gid = c->gid, .admin = c->admin, .fd = -1 };
+	struct request q = {.d = c->d, .uid = c->uid, .gid = c->gid, .admin = c->admin, .fd = -1};
 	int r = ctl_recv(c->sock, CTL_REQUEST_MAX, REQUEST_MS, &msg, &q.fd);
 	if (r == -ENODATA || r == -ETIMEDOUT)
 		return false;
@@ -159,7 +161,7 @@ static bool request_serve(struct conn *c)
 	} else {
 		r = request_run(c, msg, &q);
 		usable = !reply_send(c->sock, &q, r);
-		daemon_verb_end(c->d);   /* after the reply: the daemon may end now */
+		daemon_verb_end(c->d); /* after the reply: the daemon may end now */
 	}
 	json_object_put(msg);
 	json_object_put(q.result);
@@ -240,10 +242,13 @@ void ctl_server_accept(struct daemon *d, int listen_fd)
 		free(c);
 		return;
 	}
-	*c = (struct conn){ .d = d, .sock = s, .uid = cred.uid, .gid = cred.gid,
-			    .admin = cred.uid == 0 || cred.uid == d->uid };
+	*c = (struct conn){.d = d,
+			   .sock = s,
+			   .uid = cred.uid,
+			   .gid = cred.gid,
+			   .admin = cred.uid == 0 || cred.uid == d->uid};
 	if (!conn_admit(c)) {
-		struct request q = { .fd = -1 };
+		struct request q = {.fd = -1};
 		int r = err_set(&q.e, -EAGAIN, "too many connections; try again later");
 		struct json_object *m = json_object_new_object();
 		json_object_object_add(m, "ok", json_object_new_boolean(false));

@@ -18,10 +18,10 @@ struct request {
 	struct daemon *d;
 	uid_t uid;
 	gid_t gid;
-	bool admin;                     /* root or the daemon's user */
+	bool admin; /* root or the daemon's user */
 	struct json_object *args;
-	int fd; /* came with the request, or -1; a verb that keeps it sets -1 */
-	struct json_object *result;     /* set by the verb */
+	int fd;			    /* came with the request, or -1; a verb that keeps it sets -1 */
+	struct json_object *result; /* set by the verb */
 	struct err e;
 	/* written by the coroutine, sent by the connection's thread */
 	_Atomic uint64_t progress_done, progress_total;
@@ -36,7 +36,7 @@ struct verb {
 	bool open_to_all;
 	bool blocking; /* runs on the connection's thread and hops itself; else in a coroutine */
 };
-extern const struct verb ctl_verbs[];   /* ends with a NULL name (verbs.c) */
+extern const struct verb ctl_verbs[]; /* ends with a NULL name (verbs.c) */
 
 /* Create the listening socket (removes a stale one: the caller holds the pid file's lock). */
 int ctl_server_listen(const char *pool, int *ret_fd, struct err *e);

@@ -14,7 +14,7 @@
 #include "tools/sessions.h"
 #include "tools/state_file.h"
 
-#define VERBS_MS 60000   /* at stop, running verbs have so long to end */
+#define VERBS_MS 60000 /* at stop, running verbs have so long to end */
 
 int64_t daemon_now_ms(void)
 {
@@ -25,7 +25,7 @@ int64_t daemon_now_ms(void)
 
 bool daemon_wait(struct daemon *d, int64_t deadline_ms)
 {
-	struct timespec ts = { deadline_ms / 1000, deadline_ms % 1000 * 1000000 };
+	struct timespec ts = {deadline_ms / 1000, deadline_ms % 1000 * 1000000};
 	return pthread_cond_timedwait(&d->changed, &d->mutex, &ts) != ETIMEDOUT;
 }
 
@@ -86,7 +86,7 @@ static int devices_open(const struct daemon_options *o, struct dev_backend **dev
 {
 	*ret_n = 0;
 	for (unsigned i = 0; i < o->ndevs; i++) {
-		struct err oe = { 0 };
+		struct err oe = {0};
 		int r = dev_file_open(o->devs[i], 0, &devs[*ret_n], &oe);
 		if (!r) {
 			++*ret_n;
@@ -107,7 +107,7 @@ static int devices_open(const struct daemon_options *o, struct dev_backend **dev
 static int pool_start(struct daemon *d, const struct daemon_options *o, struct err *e)
 {
 	struct dev_backend *devs[POOL_DEVS_MAX];
-	struct import_call c = { .d = d, .o = o, .devs = devs, .e = e };
+	struct import_call c = {.d = d, .o = o, .devs = devs, .e = e};
 	int r = devices_open(o, devs, &c.n, e);
 	if (!r)
 		r = hop_run(daemon_bg(d), import_co, &c, NULL, NULL);
@@ -130,7 +130,7 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct err *e
 	}
 	known_devices_start(d, o->devs, o->ndevs);
 	if (!o->no_images) {
-		struct err ie = { 0 };
+		struct err ie = {0};
 		if (sessions_mount_images(d, &ie))
 			log_warn("images of block volumes are not available: %s", ie.text);
 	}
@@ -199,10 +199,10 @@ static int export_now(struct daemon *d, bool force, daemon_last_fn *last, void *
 		return r;
 	if (last)
 		last(arg);
-	struct export_call c = { d, force, e };
+	struct export_call c = {d, force, e};
 	r = hop_run(daemon_bg(d), export_verb_co, &c, NULL, NULL);
 	if (r) {
-		struct err ie = { 0 };
+		struct err ie = {0};
 		if (sessions_mount_images(d, &ie))
 			log_warn("images are not mounted again: %s", ie.text);
 	}
@@ -225,7 +225,7 @@ int daemon_export(struct daemon *d, bool force, daemon_last_fn *last, void *arg,
 		state_move(d, DAEMON_STOPPING, DAEMON_SERVING);
 		return r;
 	}
-	struct err se = { 0 };
+	struct err se = {0};
 	if (state_file_remove(d->name, &se))
 		log_warn("%s", se.text);
 	d->pool = NULL;
@@ -236,7 +236,7 @@ int daemon_export(struct daemon *d, bool force, daemon_last_fn *last, void *arg,
 
 void daemon_stop(struct daemon *d)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	pthread_mutex_lock(&d->mutex);
 	d->terminating = true;
 	pthread_mutex_unlock(&d->mutex);
@@ -250,12 +250,12 @@ void daemon_stop(struct daemon *d)
 	}
 	if (sessions_unmount(d, true, &e))
 		log_warn("unmount: %s", e.text);
-	struct export_call c = { d, true, &e };
+	struct export_call c = {d, true, &e};
 	e.code = 0;
 	if (hop_run(daemon_bg(d), export_verb_co, &c, NULL, NULL)) {
 		log_error("stop pool %s: %s; the next start recovers from its log", d->name,
 			  e.text);
-		return;   /* coroutines may be left: leave the threads alone */
+		return; /* coroutines may be left: leave the threads alone */
 	}
 	d->pool = NULL;
 	log_info("pool %s: stopped", d->name);

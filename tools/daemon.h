@@ -23,27 +23,27 @@
 
 enum daemon_state { DAEMON_STARTING, DAEMON_SERVING, DAEMON_STOPPING, DAEMON_EXPORTED };
 
-struct session;   /* sessions.h */
+struct session; /* sessions.h */
 
-struct known_devices {                   /* known_devices.h */
-	pthread_mutex_t mutex;           /* taken before the pool's lock */
-	struct state_file file;          /* as it was saved last */
-	char member[POOL_DEVS_MAX][sizeof(((struct pool_dev_status *)0)->path)];   /* by id */
+struct known_devices {		/* known_devices.h */
+	pthread_mutex_t mutex;	/* taken before the pool's lock */
+	struct state_file file; /* as it was saved last */
+	char member[POOL_DEVS_MAX][sizeof(((struct pool_dev_status *)0)->path)]; /* by id */
 };
 
-struct progress {                        /* progress.h */
+struct progress { /* progress.h */
 	struct rate mover, scrub, resync[POOL_DEVS_MAX];
 };
 
 struct daemon {
 	char name[POOL_NAME_MAX + 1];
-	uid_t uid;                       /* may do everything, like root */
+	uid_t uid; /* may do everything, like root */
 	struct reactor_threads workers, background;
 	struct pool *pool;
-	int wake_fd;                     /* eventfd: main loop, look at state */
+	int wake_fd; /* eventfd: main loop, look at state */
 
 	pthread_mutex_t mutex;
-	pthread_cond_t changed;          /* CLOCK_MONOTONIC; state, sessions or verbs changed */
+	pthread_cond_t changed; /* CLOCK_MONOTONIC; state, sessions or verbs changed */
 	/* guarded */
 	enum daemon_state state;
 	bool terminating; /* SIGTERM came: whatever the state, nothing begins any more */
@@ -51,19 +51,22 @@ struct daemon {
 	struct session *sessions;
 	struct progress progress;
 
-	struct known_devices known;      /* has a mutex of its own */
+	struct known_devices known; /* has a mutex of its own */
 };
 
 struct daemon_options {
 	const char *name;
-	char **devs;                     /* paths */
+	char **devs; /* paths */
 	unsigned ndevs;
-	unsigned workers;                /* 0: one per core */
+	unsigned workers; /* 0: one per core */
 	struct pool_options pool;
 	bool no_images;
 };
 
-static inline struct reactor *daemon_bg(struct daemon *d) { return d->background.r[0]; }
+static inline struct reactor *daemon_bg(struct daemon *d)
+{
+	return d->background.r[0];
+}
 
 /* Start reactors, open devices, import, save the state file, mount images (a failure of that is
  * only a warning). Blocking. On error everything is undone. */

@@ -20,11 +20,15 @@ static int arg_check(const char *what, const char *arg, uint64_t *ret_index, str
 {
 	bool number = !strcmp(what, "node") || !strcmp(what, "chunk");
 	if (number && (!arg || !is_hex(arg)))
-		return err_set(e, -EINVAL, "%s:%s: a hexadecimal number is needed, as other dumps "
-			       "print it", what, arg ? arg : "");
+		return err_set(e, -EINVAL,
+			       "%s:%s: a hexadecimal number is needed, as other dumps "
+			       "print it",
+			       what, arg ? arg : "");
 	if (!strcmp(what, "sb") && arg && number_parse(arg, 0, POOL_DEVS_MAX - 1, ret_index))
-		return err_set(e, -EINVAL, "sb:%s: the number of a device is needed, as `tarn pool "
-			       "status` prints it", arg);
+		return err_set(e, -EINVAL,
+			       "sb:%s: the number of a device is needed, as `tarn pool "
+			       "status` prints it",
+			       arg);
 	return 0;
 }
 
@@ -33,7 +37,7 @@ static bool part_print(const char *text, uint64_t n, FILE *f)
 {
 	bool found = false;
 	uint64_t parts = 0;
-	for (const char *line = text; *line; ) {
+	for (const char *line = text; *line;) {
 		size_t len = strcspn(line, "\n");
 		len += line[len] == '\n';
 		parts += *line != ' ';

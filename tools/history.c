@@ -14,26 +14,26 @@
 static const struct {
 	const char *verb, *text;
 } commands[] = {
-	{ "pool.export", "pool export {pool}[ --force{?force}]" },
-	{ "pool.offline", "pool offline {pool} {device}" },
-	{ "pool.online", "pool online {pool} {device}" },
-	{ "pool.add", "pool add {pool} {device}[ --domain {domain}][ --class {class}]"
-		      "[ --spare{?spare}][ --force{?force}]" },
-	{ "pool.remove", "pool remove {pool} {device}[ --cancel{?cancel}]" },
-	{ "pool.shrink-device", "pool shrink-device {pool} {device} {size_bytes}" },
-	{ "pool.grow-device", "pool grow-device {pool} {device}[ --size {size_bytes}]" },
-	{ "pool.rebalance", "pool rebalance {pool}[ --stop{?stop}]" },
-	{ "pool.scrub", "pool scrub {pool}[ --stop{?stop}]" },
-	{ "pool.set", "pool set {pool} {key}={value}" },
-	{ "volume.create", "volume create {pool}/{name} --type {type}[ --size {size_bytes}]"
-			   "[ --copies {copies}][ --compression {compression}]"
-			   "[ --owner {owner_uid}]" },
-	{ "volume.set", "volume set {pool}/{name} {key}={value}" },
-	{ "volume.destroy", "volume destroy {pool}/{name}[ --now{?now}]" },
-	{ "volume.resize", "volume resize {pool}/{name} {size_bytes}[ --shrink{?allow_shrink}]" },
-	{ "volume.rename", "volume rename {pool}/{name} {to}" },
-	{ "trash.restore", "trash restore {pool}/{name}[ --id {id}][ --as {to}]" },
-	{ "trash.empty", "trash empty {pool}[ {name}][ --id {id}]" },
+	{"pool.export", "pool export {pool}[ --force{?force}]"},
+	{"pool.offline", "pool offline {pool} {device}"},
+	{"pool.online", "pool online {pool} {device}"},
+	{"pool.add", "pool add {pool} {device}[ --domain {domain}][ --class {class}]"
+		     "[ --spare{?spare}][ --force{?force}]"},
+	{"pool.remove", "pool remove {pool} {device}[ --cancel{?cancel}]"},
+	{"pool.shrink-device", "pool shrink-device {pool} {device} {size_bytes}"},
+	{"pool.grow-device", "pool grow-device {pool} {device}[ --size {size_bytes}]"},
+	{"pool.rebalance", "pool rebalance {pool}[ --stop{?stop}]"},
+	{"pool.scrub", "pool scrub {pool}[ --stop{?stop}]"},
+	{"pool.set", "pool set {pool} {key}={value}"},
+	{"volume.create", "volume create {pool}/{name} --type {type}[ --size {size_bytes}]"
+			  "[ --copies {copies}][ --compression {compression}]"
+			  "[ --owner {owner_uid}]"},
+	{"volume.set", "volume set {pool}/{name} {key}={value}"},
+	{"volume.destroy", "volume destroy {pool}/{name}[ --now{?now}]"},
+	{"volume.resize", "volume resize {pool}/{name} {size_bytes}[ --shrink{?allow_shrink}]"},
+	{"volume.rename", "volume rename {pool}/{name} {to}"},
+	{"trash.restore", "trash restore {pool}/{name}[ --id {id}][ --as {to}]"},
+	{"trash.empty", "trash empty {pool}[ {name}][ --id {id}]"},
 };
 
 struct text {
@@ -100,8 +100,8 @@ static bool put_argument(struct text *t, const char *pool, const char *key,
 	if (*key == '?')
 		return json_object_get_boolean(v);
 	if (json_object_is_type(v, json_type_int))
-		put_number(t, json_object_get_uint64(v), len > 6 &&
-			   !strcmp(key + len - 6, "_bytes"));
+		put_number(t, json_object_get_uint64(v),
+			   len > 6 && !strcmp(key + len - 6, "_bytes"));
 	else
 		put_word(t, ctl_get_string(args, key) ? ctl_get_string(args, key) : "");
 	return true;
@@ -109,7 +109,7 @@ static bool put_argument(struct text *t, const char *pool, const char *key,
 
 static void expand(struct text *t, const char *form, const char *pool, struct json_object *args)
 {
-	size_t group = 0;     /* where it begins */
+	size_t group = 0; /* where it begins */
 	bool there = true;
 	for (; *form; form++) {
 		char key[32];
@@ -138,7 +138,7 @@ static void expand(struct text *t, const char *form, const char *pool, struct js
 bool history_text(const char *pool, const char *verb, struct json_object *args, char *buf,
 		  size_t size)
 {
-	struct text t = { .buf = buf, .size = size };
+	struct text t = {.buf = buf, .size = size};
 	struct json_object *v;
 	if (json_object_object_get_ex(args, "dry_run", &v) && json_object_get_boolean(v))
 		return false;
@@ -166,7 +166,7 @@ static int record_co(void *arg)
 
 void history_record(struct request *q, const char *verb, int result)
 {
-	struct record r = { .q = q, .result = result };
+	struct record r = {.q = q, .result = result};
 	if (!q->d->pool || !history_text(q->d->name, verb, q->args, r.text, sizeof(r.text)))
 		return;
 	int rc = hop_run(daemon_bg(q->d), record_co, &r, NULL, NULL);

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <time.h>
 
-#define TICK_NS 200000000L
+#define TICK_NS		     200000000L
 #define PRIVATE_RING_ENTRIES 256
 
 struct hop {
@@ -29,7 +29,7 @@ static void hop_co(void *arg)
 
 int hop_run(struct reactor *r, hop_fn *fn, void *arg, hop_tick_fn *tick, void *tick_arg)
 {
-	struct hop h = { .fn = fn, .arg = arg };
+	struct hop h = {.fn = fn, .arg = arg};
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -82,7 +82,7 @@ static void private_co(void *arg)
 
 int hop_private(hop_fn *fn, void *arg)
 {
-	struct private_run p = { .fn = fn, .arg = arg };
+	struct private_run p = {.fn = fn, .arg = arg};
 	struct reactor *r;
 	int rc = reactor_uring_create(PRIVATE_RING_ENTRIES, &r);
 	if (rc)

@@ -35,7 +35,7 @@ static void forget(struct known_devices *k, const char *member)
 
 static void save(struct known_devices *k, int r)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	if (r)
 		err_set(&e, r, "%s", err_str(r));
 	else
@@ -96,10 +96,10 @@ void known_devices_add(struct daemon *d, const char *path)
 
 static void sync_locked(struct known_devices *k, const struct pool_status *s)
 {
-	char (*before)[sizeof(k->member[0])] = malloc(sizeof(k->member));
+	char(*before)[sizeof(k->member[0])] = malloc(sizeof(k->member));
 	bool changed = false;
 	if (!before)
-		return;   /* again next time */
+		return; /* again next time */
 	memcpy(before, k->member, sizeof(k->member));
 	members_take(k, s);
 	for (unsigned i = 0; i < POOL_DEVS_MAX; i++) {

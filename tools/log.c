@@ -47,7 +47,7 @@ static void log_line(int priority, const char *word, const char *fmt, va_list ap
 	if (to_syslog)
 		syslog(priority, "%s%s", word, text);
 	else if (lost)
-		return;   /* nowhere left to say it */
+		return; /* nowhere left to say it */
 }
 
 void log_info(const char *fmt, ...)

@@ -39,7 +39,7 @@ static int path_look(struct search *s, const char *given, bool quiet)
 {
 	char path[PATH_MAX];
 	struct stat st;
-	struct err e = { 0 };
+	struct err e = {0};
 	struct dev_backend *b;
 	struct pool_label l;
 	if (!realpath(given, path) || stat(path, &st))
@@ -58,8 +58,10 @@ static int path_look(struct search *s, const char *given, bool quiet)
 			return member_add(s->m, strncmp(given, "/dev/disk/", 10) ? path : given, &l,
 					  s->e);
 	} else if (r == ERR_IN_USE && !quiet) {
-		return err_set(s->e, r, "%s; when its pool is running here, give the name of "
-			       "the pool", e.text);
+		return err_set(s->e, r,
+			       "%s; when its pool is running here, give the name of "
+			       "the pool",
+			       e.text);
 	}
 	if (!quiet)
 		fprintf(stderr, "tarn: %s: not a device of a pool (%s), left out\n", given,
@@ -103,7 +105,7 @@ static int search_co(void *arg)
 
 int members_find(char *const *paths, int n, struct members *ret_m, struct err *e)
 {
-	struct search s = { paths, n, ret_m, e };
+	struct search s = {paths, n, ret_m, e};
 	ret_m->n = 0;
 	int r = hop_private(search_co, &s);
 	if (r) {
@@ -132,7 +134,7 @@ static int use_co(void *arg)
 {
 	struct use *u = arg;
 	struct dev_backend *devs[POOL_DEVS_MAX];
-	struct pool_options o = { .read_only = true, .degraded_ok = true };
+	struct pool_options o = {.read_only = true, .degraded_ok = true};
 	struct pool *p = NULL;
 	unsigned n = 0;
 	int r = 0;
@@ -155,7 +157,7 @@ static int use_co(void *arg)
 
 int members_use(const struct members *m, members_fn *fn, void *arg, struct err *e)
 {
-	struct use u = { m, fn, arg, e };
+	struct use u = {m, fn, arg, e};
 	int r = hop_private(use_co, &u);
 	if (r && e && !e->code)
 		err_set(e, r, "%s", err_str(r));

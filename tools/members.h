@@ -8,8 +8,8 @@
 
 struct members {
 	unsigned n;
-	char *path[POOL_DEVS_MAX];   /* absolute */
-	struct pool_label label;     /* the newest one seen */
+	char *path[POOL_DEVS_MAX]; /* absolute */
+	struct pool_label label;   /* the newest one seen */
 };
 
 /* Look at files, block devices and (one level of) directories. Files that are no members are left

@@ -8,15 +8,15 @@
 enum { MOUNT_USAGE = 1, MOUNT_FAILED = 32 };
 
 static const struct option_spec specs[] = {
-	{ NULL, 'o', "OPTIONS", "mount options" },
-	{ NULL, 's', NULL, "ignored: sloppy options" },
-	{ NULL, 'f', NULL, "fake: do not mount" },
-	{ NULL, 'n', NULL, "ignored: there is no mtab" },
-	{ NULL, 'v', NULL, "say what is done" },
-	{ NULL, 't', "TYPE", "ignored" },
-	{ NULL, 'N', "NAMESPACE", "ignored" },
-	{ "help", 'h', NULL, "print this help" },
-	{ 0 },
+	{NULL, 'o', "OPTIONS", "mount options"},
+	{NULL, 's', NULL, "ignored: sloppy options"},
+	{NULL, 'f', NULL, "fake: do not mount"},
+	{NULL, 'n', NULL, "ignored: there is no mtab"},
+	{NULL, 'v', NULL, "say what is done"},
+	{NULL, 't', "TYPE", "ignored"},
+	{NULL, 'N', "NAMESPACE", "ignored"},
+	{"help", 'h', NULL, "print this help"},
+	{0},
 };
 
 /* All -o values as one list. */
@@ -38,7 +38,7 @@ static int join_options(const struct options *o, char *buf, size_t size)
 int mount_helper_main(int argc, char **argv)
 {
 	struct options o;
-	struct err e = { 0 };
+	struct err e = {0};
 	char list[4096];
 	int r = options_parse(specs, argc - 1, argv + 1, &o, &e);
 	if (!r && option_given(&o, "help")) {

@@ -47,7 +47,7 @@ int mount_volume(const char *source, const char *dir, const char *options, struc
 	if (r)
 		return r;
 	if (mount_probe(dir, NULL, 0) == 2)
-		mount_umount(dir, true, NULL);   /* left by a killed daemon */
+		mount_umount(dir, true, NULL); /* left by a killed daemon */
 	if (!realpath(dir, full))
 		return err_set(e, -errno, "%s: %s", dir, strerror(errno));
 	r = ctl_connect(ref.pool, &sock, e);
@@ -90,14 +90,14 @@ int umount_volume(const char *dir, bool force, struct err *e)
 	if (lstat(dir, &st) && errno == ENOENT)
 		return err_set(e, -ENOENT, "%s does not exist", dir);
 	int kind = mount_probe(dir, source, sizeof(source));
-	if (!realpath(dir, full))   /* fails on a dead mount: take it as it is */
+	if (!realpath(dir, full)) /* fails on a dead mount: take it as it is */
 		strncpy(full, dir, sizeof(full) - 1)[sizeof(full) - 1] = 0;
 	int r = mount_umount(kind == 2 ? dir : full, force, e);
 	if (r || kind != 1 || volume_ref_parse(source, &ref, NULL))
 		return r;
 	for (int ms = 0; ms < LEAVE_MS && still_served(ref.pool, source, full); ms += 20) {
 		if (force && ms > 1000)
-			break;   /* detached: users may keep it as long as they like */
+			break; /* detached: users may keep it as long as they like */
 		usleep(20000);
 	}
 	return 0;

@@ -35,15 +35,17 @@ int volume_ref_parse(const char *text, struct volume_ref *ret_ref, struct err *e
 		return err_set(e, -EINVAL, "%s: a volume is written POOL/VOLUME, as in tank/home",
 			       text);
 	size_t plen = (size_t)(slash - text);
-	struct volume_ref r = { 0 };
+	struct volume_ref r = {0};
 	if (plen > POOL_NAME_MAX || strlen(slash + 1) > VOL_NAME_MAX)
 		return err_set(e, -EINVAL, "%s: name too long (pool %d, volume %d characters)",
 			       text, POOL_NAME_MAX, VOL_NAME_MAX);
 	memcpy(r.pool, text, plen);
 	memcpy(r.volume, slash + 1, strlen(slash + 1));
 	if (!pool_name_valid(r.pool) || !volume_name_valid(r.volume))
-		return err_set(e, -EINVAL, "%s: names are letters, digits and _ - . +, "
-			       "and start with a letter or digit", text);
+		return err_set(e, -EINVAL,
+			       "%s: names are letters, digits and _ - . +, "
+			       "and start with a letter or digit",
+			       text);
 	*ret_ref = r;
 	return 0;
 }
@@ -64,7 +66,7 @@ const char *run_path(char *buf, const char *pool, const char *leaf)
 {
 	int n = snprintf(buf, PATH_MAX, "%s/%s%s%s", run_dir(), pool, *leaf ? "/" : "", leaf);
 	if (n >= PATH_MAX)
-		abort();   /* names are checked; only an absurd environment gets here */
+		abort(); /* names are checked; only an absurd environment gets here */
 	return buf;
 }
 

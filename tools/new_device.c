@@ -45,7 +45,7 @@ void new_device_undo(struct new_device *d)
 int new_device_probe(const char *path, bool force, struct err *e)
 {
 	char what[256] = "";
-	struct err probe = { 0 };
+	struct err probe = {0};
 	int r = dev_probe_foreign(path, what, sizeof(what), &probe);
 	if (!r || (r == ERR_FOREIGN && force))
 		return 0;
@@ -59,8 +59,10 @@ int new_device_label(struct dev_backend *b, bool force, struct err *e)
 	struct pool_label *l = calloc(1, sizeof(*l));
 	int r = 0;
 	if (l && !force && !pool_label_read(b, l, NULL))
-		r = err_set(e, ERR_FOREIGN, "%s belongs to pool %s; "
-			    "use --force to destroy what is there", b->path, l->name);
+		r = err_set(e, ERR_FOREIGN,
+			    "%s belongs to pool %s; "
+			    "use --force to destroy what is there",
+			    b->path, l->name);
 	free(l);
 	return r;
 }

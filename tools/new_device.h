@@ -10,8 +10,8 @@
 #include "pool/pool.h"
 
 struct new_device {
-	char path[PATH_MAX];   /* absolute */
-	bool made;             /* by new_device_prepare: new_device_undo removes it */
+	char path[PATH_MAX]; /* absolute */
+	bool made;	     /* by new_device_prepare: new_device_undo removes it */
 	dev_t dev;
 	ino_t ino;
 };

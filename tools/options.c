@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define COLUMNS 80
+#define COLUMNS	    80
 #define HELP_INDENT 24
 
 static bool spec_end(const struct option_spec *s)
@@ -47,8 +47,8 @@ static int parse_long(const struct option_spec *table, int argc, char **argv, in
 	if (!s)
 		return err_set(e, -EINVAL, "unknown option --%.*s", (int)len, name);
 	if (!s->value)
-		return eq ? err_set(e, -EINVAL, "option --%s takes no value", s->name) :
-			given_add(o, s, NULL, e);
+		return eq ? err_set(e, -EINVAL, "option --%s takes no value", s->name)
+			  : given_add(o, s, NULL, e);
 	if (eq)
 		return given_add(o, s, eq + 1, e);
 	if (*i + 1 >= argc)
@@ -83,13 +83,13 @@ static int parse_short(const struct option_spec *table, int argc, char **argv, i
 int options_parse(const struct option_spec *table, int argc, char **argv, struct options *ret_o,
 		  struct err *e)
 {
-	*ret_o = (struct options){ .args = argv };
+	*ret_o = (struct options){.args = argv};
 	bool ended = false;
 	for (int i = 0; i < argc; i++) {
 		char *a = argv[i];
 		int r = 0;
 		if (ended || a[0] != '-' || !a[1])
-			argv[ret_o->nargs++] = a;   /* never ahead of i */
+			argv[ret_o->nargs++] = a; /* never ahead of i */
 		else if (!strcmp(a, "--"))
 			ended = true;
 		else if (a[1] == '-')
@@ -118,7 +118,7 @@ bool option_given(const struct options *o, const char *name)
 
 const char *option_value(const struct options *o, const char *name, const char *fallback)
 {
-	for (unsigned i = o->n; i-- > 0; )
+	for (unsigned i = o->n; i-- > 0;)
 		if (spec_is(o->spec[i], name))
 			return o->value[i];
 	return fallback;

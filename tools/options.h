@@ -9,19 +9,19 @@
 #include "base/err.h"
 
 struct option_spec {
-	const char *name;   /* without dashes; NULL: short only, or the end of a table (letter 0) */
-	char letter;        /* 0: none */
-	const char *value;  /* what the value is called in the help; NULL: a flag */
+	const char *name;  /* without dashes; NULL: short only, or the end of a table (letter 0) */
+	char letter;	   /* 0: none */
+	const char *value; /* what the value is called in the help; NULL: a flag */
 	const char *help;
 };
 
 #define OPTIONS_MAX 512
 
 struct options {
-	const struct option_spec *spec[OPTIONS_MAX];   /* given options in order ... */
-	const char *value[OPTIONS_MAX];                /* ... and their values (NULL for flags) */
+	const struct option_spec *spec[OPTIONS_MAX]; /* given options in order ... */
+	const char *value[OPTIONS_MAX];		     /* ... and their values (NULL for flags) */
 	unsigned n;
-	char **args;                                   /* the rest, permuted to the front of argv */
+	char **args; /* the rest, permuted to the front of argv */
 	int nargs;
 };
 

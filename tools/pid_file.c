@@ -43,7 +43,7 @@ void pid_file_write(int fd)
 	char text[24];
 	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 	if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n)
-		return;   /* the lock is what counts */
+		return; /* the lock is what counts */
 }
 
 bool pid_file_wait(const char *pool, int ms)
@@ -53,7 +53,7 @@ bool pid_file_wait(const char *pool, int ms)
 	if (fd < 0)
 		return true;
 	bool free = false;
-	for (int waited = 0; ; waited += 20) {
+	for (int waited = 0;; waited += 20) {
 		free = !flock(fd, LOCK_SH | LOCK_NB);
 		if (free || waited >= ms)
 			break;

@@ -130,8 +130,9 @@ void progress_to_json(struct daemon *d, const struct pool_status *s, struct json
 
 void progress_dev_to_json(struct daemon *d, const struct pool_dev_status *s, struct json_object *o)
 {
-	uint64_t left = s->resync_total_bytes > s->resync_done_bytes ?
-		s->resync_total_bytes - s->resync_done_bytes : 0;
+	uint64_t left = s->resync_total_bytes > s->resync_done_bytes
+				? s->resync_total_bytes - s->resync_done_bytes
+				: 0;
 	add_string(o, "class", s->class_name);
 	add_bool(o, "spare", s->spare);
 	add_bool(o, "evacuating", s->evacuating);

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #define RATE_SAMPLES 16
-#define RATE_STEP_MS 900   /* samples that come sooner after the last one are left out */
+#define RATE_STEP_MS 900 /* samples that come sooner after the last one are left out */
 
 struct rate {
 	unsigned n;

@@ -27,7 +27,7 @@ static void *thread_main(void *arg)
 	s->rc = reactor_uring_create(RING_ENTRIES, &r);
 	*s->ret_r = r;
 	int rc = s->rc;
-	sem_post(&s->ready);   /* s is gone after this */
+	sem_post(&s->ready); /* s is gone after this */
 	if (!rc)
 		reactor_run(r);
 	return NULL;
@@ -48,7 +48,7 @@ int reactor_threads_start(struct reactor_threads *t, unsigned n, const char *nam
 {
 	t->n = 0;
 	for (unsigned i = 0; i < n; i++) {
-		struct starter s = { .name = name, .index = i, .ret_r = &t->r[i] };
+		struct starter s = {.name = name, .index = i, .ret_r = &t->r[i]};
 		sem_init(&s.ready, 0, 0);
 		int rc = thread_start(&t->thread[i], &s);
 		if (!rc) {
@@ -62,8 +62,10 @@ int reactor_threads_start(struct reactor_threads *t, unsigned n, const char *nam
 		if (rc) {
 			reactor_threads_stop(t);
 			return err_set(e, rc, "start worker thread: %s%s", err_str(rc),
-				       rc == -EPERM || rc == -ENOSYS ? "; io_uring is not allowed "
-				       "here, see sysctl kernel.io_uring_disabled" : "");
+				       rc == -EPERM || rc == -ENOSYS
+					       ? "; io_uring is not allowed "
+						 "here, see sysctl kernel.io_uring_disabled"
+					       : "");
 		}
 		t->n = i + 1;
 	}

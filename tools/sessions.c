@@ -13,14 +13,14 @@
 #include "tools/log.h"
 #include "tools/names.h"
 
-#define LINGER_MS 5000     /* an unmounted session has so long to notice */
-#define ABORT_MS 30000     /* a cut-off session has so long to end */
+#define LINGER_MS 5000	/* an unmounted session has so long to notice */
+#define ABORT_MS  30000 /* a cut-off session has so long to end */
 
 struct session {
 	struct session *next;
 	struct daemon *d;
-	struct serve *s;         /* NULL until serve_*_start returned */
-	bool ended;              /* before start returned: the starter frees */
+	struct serve *s; /* NULL until serve_*_start returned */
+	bool ended;	 /* before start returned: the starter frees */
 	bool images;
 	char source[POOL_NAME_MAX + VOL_NAME_MAX + 2];
 	char mountpoint[PATH_MAX];
@@ -121,11 +121,17 @@ int session_start(struct daemon *d, const struct session_options *o, struct err 
 		return r;
 
 	struct serve_options so = {
-		.fd = o->fd, .source = x->source, .mountpoint = x->mountpoint,
-		.reactors = d->workers.r, .reactor_count = d->workers.n,
-		.transport = o->transport, .read_only = o->read_only,
-		.no_writeback = o->no_writeback, .mounter_uid = o->mounter_uid,
-		.ended = session_ended, .arg = x,
+		.fd = o->fd,
+		.source = x->source,
+		.mountpoint = x->mountpoint,
+		.reactors = d->workers.r,
+		.reactor_count = d->workers.n,
+		.transport = o->transport,
+		.read_only = o->read_only,
+		.no_writeback = o->no_writeback,
+		.mounter_uid = o->mounter_uid,
+		.ended = session_ended,
+		.arg = x,
 	};
 	struct serve *s = NULL;
 	struct vol *v = NULL;
@@ -159,7 +165,7 @@ static void add_u64(struct json_object *o, const char *key, uint64_t n)
 
 struct json_object *sessions_to_json(struct daemon *d)
 {
-	static const char *const states[] = { "starting", "starting", "running", "ending" };
+	static const char *const states[] = {"starting", "starting", "running", "ending"};
 	struct json_object *a = json_object_new_array();
 	struct serve_info *i = calloc(1, sizeof(*i));
 	pthread_mutex_lock(&d->mutex);
@@ -206,7 +212,7 @@ static void mount_search_cb(void *arg, const char *mountpoint, const char *sourc
  * mount (mount_probe does): one that nobody serves yet would hold us. */
 static bool still_mounted(const char *source, const char *mountpoint)
 {
-	struct mount_search m = { source, mountpoint, false };
+	struct mount_search m = {source, mountpoint, false};
 	mount_list(source, mount_search_cb, &m);
 	return m.found;
 }
@@ -363,9 +369,7 @@ int sessions_mount_images(struct daemon *d, struct err *e)
 		r = mount_fuse(path, &mo, true, d->name, &fd, e);
 	if (r)
 		return r;
-	struct images_start i = { d,
-				  { .mountpoint = path, .fd = fd, .mounter_uid = geteuid() },
-				  e };
+	struct images_start i = {d, {.mountpoint = path, .fd = fd, .mounter_uid = geteuid()}, e};
 	r = hop_run(d->workers.r[0], images_start_co, &i, NULL, NULL);
 	if (r) {
 		close(fd);
@@ -417,7 +421,7 @@ static bool wait_for_none(struct daemon *d, const char *source, int ms)
 static int unmount_one(struct daemon *d, struct session *x, bool force, struct err *e)
 {
 	if (!still_mounted(x->source, x->mountpoint))
-		return 0;   /* gone, or in another namespace: abort_all is for that */
+		return 0; /* gone, or in another namespace: abort_all is for that */
 	int r = mount_umount(x->mountpoint, false, e);
 	if (!r) {
 		wait_for_none(d, x->source, ABORT_MS);
@@ -460,7 +464,7 @@ static void clean_dead(void *arg, const char *mountpoint, const char *source)
 		return;
 	if (mount_probe(mountpoint, NULL, 0) != 2)
 		return;
-	struct err e = { 0 };
+	struct err e = {0};
 	if (mount_umount(mountpoint, true, &e))
 		log_warn("dead mount of %s on %s: %s", source, mountpoint, e.text);
 	else

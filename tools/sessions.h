@@ -13,9 +13,9 @@
 #include "tools/daemon.h"
 
 struct session_options {
-	const char *volume;              /* NULL: images */
+	const char *volume; /* NULL: images */
 	const char *mountpoint;
-	int fd;                          /* mounted /dev/fuse; taken over when it succeeds */
+	int fd; /* mounted /dev/fuse; taken over when it succeeds */
 	enum serve_transport transport;
 	bool read_only, no_writeback;
 	uid_t mounter_uid;

@@ -98,7 +98,7 @@ int duration_parse(const char *text, uint64_t *ret_seconds)
 	static const struct {
 		char unit;
 		uint64_t seconds;
-	} times[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 } };
+	} times[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
 	char digits[24];
 	uint64_t n, unit = 1;
 	size_t len = strlen(text);

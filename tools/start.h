@@ -6,10 +6,10 @@
 
 struct start_options {
 	const char *pool;
-	const char *const *devs;   /* paths; ndevs 0: from the state file */
+	const char *const *devs; /* paths; ndevs 0: from the state file */
 	unsigned ndevs;
 	bool degraded, force;
-	const char *mover_rate;    /* as tarnd takes it, or NULL */
+	const char *mover_rate; /* as tarnd takes it, or NULL */
 };
 /* Warnings of the daemon go to stderr; its error comes back as text. */
 int start_daemon(const struct start_options *o, struct err *e);

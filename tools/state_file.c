@@ -27,8 +27,10 @@ static int file_read(const char *path, char **ret_text, size_t *ret_len, struct 
 	if (!r && (!S_ISREG(st.st_mode) || st.st_size > STATE_FILE_MAX))
 		r = err_set(e, ERR_FORMAT, "%s: not a state file", path);
 	else if (!r && ((st.st_uid && st.st_uid != geteuid()) || (st.st_mode & 022)))
-		r = err_set(e, -EPERM, "%s: owned or writable by somebody else; "
-			    "chown root and chmod 644 it after looking into it", path);
+		r = err_set(e, -EPERM,
+			    "%s: owned or writable by somebody else; "
+			    "chown root and chmod 644 it after looking into it",
+			    path);
 	else if (!r && !(text = malloc((size_t)st.st_size + 1)))
 		r = err_set(e, -ENOMEM, "%s: out of memory", path);
 	while (!r && len < (size_t)st.st_size) {
@@ -92,7 +94,7 @@ int state_file_load(const char *pool, struct state_file *ret_s, struct err *e)
 		len--;
 	struct json_object *o = ctl_parse(text, len);
 	free(text);
-	struct state_file s = { 0 };
+	struct state_file s = {0};
 	r = o ? state_decode(o, pool, &s) : ERR_FORMAT;
 	json_object_put(o);
 	if (r) {

@@ -49,14 +49,14 @@ struct table *table_create(const char *columns)
 	struct table *t = calloc(1, sizeof(*t));
 	if (!t)
 		return NULL;
-	for (const char *p = columns; ; p++) {   /* count first: cell_add needs it */
+	for (const char *p = columns;; p++) { /* count first: cell_add needs it */
 		t->columns += *p == ',' || !*p;
 		if (!*p)
 			break;
 	}
 	if (t->columns > TABLE_COLUMNS_MAX)
 		abort();
-	for (const char *p = columns; ; p++) {
+	for (const char *p = columns;; p++) {
 		size_t len = strcspn(p, ",");
 		bool right = *p == '>';
 		t->right[t->cells] = right;

@@ -19,10 +19,10 @@ static const struct command *const tables[] = {
 	commands_pool,	 commands_device, commands_geometry, commands_history,
 	commands_volume, commands_trash,  commands_mount,    commands_dump,
 };
-#define NAME_COLUMNS 18   /* for the longest name of a command */
-#define TABLES (sizeof(tables) / sizeof(tables[0]))
+#define NAME_COLUMNS 18 /* for the longest name of a command */
+#define TABLES	     (sizeof(tables) / sizeof(tables[0]))
 
-#define EACH_COMMAND(c) \
+#define EACH_COMMAND(c)                        \
 	for (size_t t_ = 0; t_ < TABLES; t_++) \
 		for (const struct command *c = tables[t_]; c->name; c++)
 
@@ -56,8 +56,9 @@ bool get_bool(struct json_object *o, const char *key)
 struct json_object *get_array(struct json_object *o, const char *key)
 {
 	struct json_object *v;
-	return json_object_object_get_ex(o, key, &v) && json_object_is_type(v, json_type_array) ?
-		v : NULL;
+	return json_object_object_get_ex(o, key, &v) && json_object_is_type(v, json_type_array)
+		       ? v
+		       : NULL;
 }
 
 int call_usage(struct call *c, const char *fmt, ...)
@@ -112,7 +113,8 @@ static void overview(void)
 {
 	puts("usage: tarn COMMAND [OPTIONS] [ARGUMENTS]\n\n"
 	     "Pools of disks and files, with thin replicated volumes in them.\n");
-	EACH_COMMAND(c) {
+	EACH_COMMAND(c)
+	{
 		printf("  %-*s", NAME_COLUMNS + 2, c->name);
 		text_wrapped(c->help, NAME_COLUMNS + 4, NAME_COLUMNS + 4);
 	}
@@ -154,8 +156,9 @@ static int unknown_command(const char *word, const char *second)
 	snprintf(typed, sizeof(typed), "%.30s%s%.30s", word, one ? "" : " ", one ? "" : second);
 	size_t len = strlen(word);
 	bool group = false;
-	if (!second || *second == '-') {   /* the name of a group */
-		EACH_COMMAND(c) {
+	if (!second || *second == '-') { /* the name of a group */
+		EACH_COMMAND(c)
+		{
 			if (strncmp(c->name, word, len) || c->name[len] != ' ')
 				continue;
 			if (!group)
@@ -168,7 +171,8 @@ static int unknown_command(const char *word, const char *second)
 	}
 	const char *best = NULL;
 	unsigned best_distance = 4;
-	EACH_COMMAND(c) {
+	EACH_COMMAND(c)
+	{
 		bool pair = strchr(c->name, ' ') && second && *second != '-';
 		unsigned d = distance(pair ? typed : word, c->name);
 		if (d < best_distance) {
@@ -191,7 +195,8 @@ static int unknown_command(const char *word, const char *second)
 /* The command that the words begin with; *ret_used words belong to its name. */
 static const struct command *command_find(char **words, int n, int *ret_used)
 {
-	EACH_COMMAND(c) {
+	EACH_COMMAND(c)
+	{
 		const char *space = strchr(c->name, ' ');
 		size_t len = space ? (size_t)(space - c->name) : strlen(c->name);
 		if (n < 1 || strlen(words[0]) != len || strncmp(words[0], c->name, len))
@@ -265,4 +270,3 @@ int main(int argc, char **argv)
 		r = r ? r : EXIT_FAILED;
 	return r;
 }
-

@@ -38,23 +38,23 @@
 #define POLL_MS 1000
 
 static const struct option_spec specs[] = {
-	{ "foreground", 'f', NULL, "stay in the foreground, log to stderr" },
-	{ "pool", 0, "NAME", "take the devices from the state file of this pool" },
-	{ "workers", 0, "N", "threads that serve requests (default: one per core)" },
-	{ "cache", 0, "SIZE", "memory for metadata (default 256M)" },
-	{ "delta", 0, "SIZE", "most dirty data in memory (default 128M)" },
-	{ "commit", 0, "SECONDS", "longest time between commits (default 5)" },
-	{ "mover-rate", 0, "SIZE", "most bytes a second to move between devices, 1M or more" },
-	{ "degraded", 0, NULL, "start although most devices are missing" },
-	{ "force", 0, NULL, "do not wait for another host to let go of the pool" },
-	{ "no-images", 0, NULL, "do not mount the images of block volumes" },
-	{ "help", 'h', NULL, "print this help" },
-	{ "version", 'V', NULL, "print the version" },
-	{ 0 },
+	{"foreground", 'f', NULL, "stay in the foreground, log to stderr"},
+	{"pool", 0, "NAME", "take the devices from the state file of this pool"},
+	{"workers", 0, "N", "threads that serve requests (default: one per core)"},
+	{"cache", 0, "SIZE", "memory for metadata (default 256M)"},
+	{"delta", 0, "SIZE", "most dirty data in memory (default 128M)"},
+	{"commit", 0, "SECONDS", "longest time between commits (default 5)"},
+	{"mover-rate", 0, "SIZE", "most bytes a second to move between devices, 1M or more"},
+	{"degraded", 0, NULL, "start although most devices are missing"},
+	{"force", 0, NULL, "do not wait for another host to let go of the pool"},
+	{"no-images", 0, NULL, "do not mount the images of block volumes"},
+	{"help", 'h', NULL, "print this help"},
+	{"version", 'V', NULL, "print the version"},
+	{0},
 };
 
-static struct daemon the_daemon = { .mutex = PTHREAD_MUTEX_INITIALIZER,
-				   .known.mutex = PTHREAD_MUTEX_INITIALIZER };
+static struct daemon the_daemon = {.mutex = PTHREAD_MUTEX_INITIALIZER,
+				   .known.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static void usage(void)
 {
@@ -79,7 +79,8 @@ static int size_option(const struct options *o, const char *name, uint64_t min, 
 	if (!r && v && *ret_n < min)
 		r = -ERANGE;
 	return r ? err_set(e, r, "--%s %s: a size from %s on, like 256M, is needed", name, v,
-			   size_text(text, min, false)) : 0;
+			   size_text(text, min, false))
+		 : 0;
 }
 
 static int number_option(const struct options *o, const char *name, uint64_t max, uint64_t *ret_n,
@@ -118,7 +119,7 @@ static int devices_resolve(struct daemon_options *d, struct state_file *known)
 {
 	for (unsigned i = 0; i < d->ndevs; i++) {
 		char full[PATH_MAX];
-		const char *path = d->devs[i];   /* names below /dev/disk stay true over reboots */
+		const char *path = d->devs[i]; /* names below /dev/disk stay true over reboots */
 		if (strncmp(path, "/dev/disk/", 10) && realpath(path, full))
 			path = full;
 		int r = state_file_add(known, path);
@@ -136,7 +137,7 @@ static int devices_resolve(struct daemon_options *d, struct state_file *known)
 static void supervisor_notify(const char *text)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	if (!path || (*path != '/' && *path != '@') || strlen(path) >= sizeof(a.sun_path))
 		return;
 	memcpy(a.sun_path, path, strlen(path));
@@ -165,8 +166,10 @@ static int wait_ready(int fd, pid_t child)
 	free(line);
 	int status;
 	if (!ready && waitpid(child, &status, 0) == child && WIFSIGNALED(status))
-		fprintf(stderr, "tarnd: error: crashed (%s) while starting; what was flushed is "
-			"safe, see its log\n", strsignal(WTERMSIG(status)));
+		fprintf(stderr,
+			"tarnd: error: crashed (%s) while starting; what was flushed is "
+			"safe, see its log\n",
+			strsignal(WTERMSIG(status)));
 	return ready ? 0 : 1;
 }
 
@@ -232,9 +235,9 @@ static void main_loop(struct daemon *d, int listen_fd, int signal_fd)
 {
 	uint64_t seq = 0;
 	for (;;) {
-		struct pollfd p[3] = { { .fd = signal_fd, .events = POLLIN },
-				       { .fd = d->wake_fd, .events = POLLIN },
-				       { .fd = listen_fd, .events = POLLIN } };
+		struct pollfd p[3] = {{.fd = signal_fd, .events = POLLIN},
+				      {.fd = d->wake_fd, .events = POLLIN},
+				      {.fd = listen_fd, .events = POLLIN}};
 		int n = poll(p, 3, POLL_MS);
 		if (n > 0 && (p[0].revents & POLLIN)) {
 			struct signalfd_siginfo si;
@@ -287,7 +290,7 @@ static void daemon_init(struct daemon *d, const char *name)
 static int serve(const struct daemon_options *o, int pid_fd, int ready_fd)
 {
 	struct daemon *d = &the_daemon;
-	struct err e = { 0 };
+	struct err e = {0};
 	char path[PATH_MAX];
 	int listen_fd = -1;
 	daemon_init(d, o->name);
@@ -347,9 +350,9 @@ static int start_detached(const struct daemon_options *o, int pid_fd)
 int main(int argc, char **argv)
 {
 	struct options opt;
-	struct err e = { 0 };
-	struct daemon_options o = { 0 };
-	struct state_file known = { 0 };
+	struct err e = {0};
+	struct daemon_options o = {0};
+	struct state_file known = {0};
 	if (options_parse(specs, argc - 1, argv + 1, &opt, &e) || options_apply(&opt, &o, &e))
 		return usage_error(e.text);
 	if (option_given(&opt, "help")) {
@@ -363,8 +366,8 @@ int main(int argc, char **argv)
 	o.name = option_value(&opt, "pool", opt.nargs ? opt.args[0] : NULL);
 	bool from_state = option_given(&opt, "pool");
 	if (!o.name || (from_state ? opt.nargs > 0 : opt.nargs < 2))
-		return usage_error(from_state ? "--pool takes no further arguments" :
-				   "a pool and its devices are needed");
+		return usage_error(from_state ? "--pool takes no further arguments"
+					      : "a pool and its devices are needed");
 	if (!pool_name_valid(o.name))
 		return usage_error("not a valid pool name");
 	o.devs = opt.args + 1;

@@ -7,35 +7,35 @@
 
 const struct verb ctl_verbs[] = {
 	/* name                handler                  open   blocking */
-	{ "pool.status",         verb_pool_status,        true,  true },
-	{ "pool.events",         verb_pool_events,        true,  false },
-	{ "pool.check",          verb_pool_check,         false, false },
-	{ "pool.dump",           verb_pool_dump,          false, false },
-	{ "pool.export",         verb_pool_export,        false, true },
-	{ "pool.offline",        verb_pool_offline,       false, false },
-	{ "pool.online",         verb_pool_online,        false, true },
-	{ "pool.add",            verb_pool_add,           false, true },
-	{ "pool.remove",         verb_pool_remove,        false, false },
-	{ "pool.shrink-device",  verb_pool_shrink_device, false, false },
-	{ "pool.grow-device",    verb_pool_grow_device,   false, true },
-	{ "pool.rebalance",      verb_pool_rebalance,     false, false },
-	{ "pool.scrub",          verb_pool_scrub,         false, false },
-	{ "pool.set",            verb_pool_set,           false, false },
-	{ "pool.history",        verb_pool_history,       false, false },
-	{ "volume.create",       verb_volume_create,      false, false },
-	{ "volume.list",         verb_volume_list,        true,  false },
-	{ "volume.status",       verb_volume_status,      true,  false },
-	{ "volume.set",          verb_volume_set,         false, false },
-	{ "volume.destroy",      verb_volume_destroy,     false, true },
-	{ "volume.resize",       verb_volume_resize,      false, false },
-	{ "volume.rename",       verb_volume_rename,      false, true },
-	{ "trash.list",          verb_trash_list,         true,  false },
-	{ "trash.restore",       verb_trash_restore,      false, false },
-	{ "trash.empty",         verb_trash_empty,        false, false },
-	{ "mount.prepare",       verb_mount_prepare,      true,  true },
-	{ "mount",               verb_mount,              true,  true },
-	{ "mount.list",          verb_mount_list,         true,  false },
-	{ 0 },
+	{"pool.status", verb_pool_status, true, true},
+	{"pool.events", verb_pool_events, true, false},
+	{"pool.check", verb_pool_check, false, false},
+	{"pool.dump", verb_pool_dump, false, false},
+	{"pool.export", verb_pool_export, false, true},
+	{"pool.offline", verb_pool_offline, false, false},
+	{"pool.online", verb_pool_online, false, true},
+	{"pool.add", verb_pool_add, false, true},
+	{"pool.remove", verb_pool_remove, false, false},
+	{"pool.shrink-device", verb_pool_shrink_device, false, false},
+	{"pool.grow-device", verb_pool_grow_device, false, true},
+	{"pool.rebalance", verb_pool_rebalance, false, false},
+	{"pool.scrub", verb_pool_scrub, false, false},
+	{"pool.set", verb_pool_set, false, false},
+	{"pool.history", verb_pool_history, false, false},
+	{"volume.create", verb_volume_create, false, false},
+	{"volume.list", verb_volume_list, true, false},
+	{"volume.status", verb_volume_status, true, false},
+	{"volume.set", verb_volume_set, false, false},
+	{"volume.destroy", verb_volume_destroy, false, true},
+	{"volume.resize", verb_volume_resize, false, false},
+	{"volume.rename", verb_volume_rename, false, true},
+	{"trash.list", verb_trash_list, true, false},
+	{"trash.restore", verb_trash_restore, false, false},
+	{"trash.empty", verb_trash_empty, false, false},
+	{"mount.prepare", verb_mount_prepare, true, true},
+	{"mount", verb_mount, true, true},
+	{"mount.list", verb_mount_list, true, false},
+	{0},
 };
 
 static int arg_get(struct request *q, const char *key, enum arg_need need, enum json_type type,
@@ -92,8 +92,10 @@ int arg_volume(struct request *q, const char *key, const char **ret_name)
 {
 	int r = arg_string(q, key, ARG_REQUIRED, VOL_NAME_MAX, ret_name);
 	if (!r && !volume_name_valid(*ret_name))
-		r = err_set(&q->e, -EINVAL, "%s: names are letters, digits and _ - . +, "
-			    "and start with a letter or digit", key);
+		r = err_set(&q->e, -EINVAL,
+			    "%s: names are letters, digits and _ - . +, "
+			    "and start with a letter or digit",
+			    key);
 	return r;
 }
 
@@ -122,7 +124,7 @@ static unsigned utf8_len(const unsigned char *s)
 static void utf8_clean(char *s, size_t len)
 {
 	unsigned char *u = (unsigned char *)s;
-	for (size_t i = 0; i < len; ) {
+	for (size_t i = 0; i < len;) {
 		unsigned n = u[i] ? utf8_len(u + i) : 0;
 		if (!n || n > len - i) {
 			u[i] = '?';
@@ -163,8 +165,8 @@ struct capped *capped_open(size_t max, FILE **ret_f)
 	struct capped *c = malloc(sizeof(*c) + max + 1);
 	if (!c)
 		return NULL;
-	*c = (struct capped){ .max = max };
-	*ret_f = fopencookie(c, "w", (cookie_io_functions_t){ .write = capped_write });
+	*c = (struct capped){.max = max};
+	*ret_f = fopencookie(c, "w", (cookie_io_functions_t){.write = capped_write});
 	if (!*ret_f) {
 		free(c);
 		return NULL;

@@ -33,15 +33,16 @@ static int refuse_member(struct add *a)
 	if (!l)
 		return err_set(&a->q->e, -ENOMEM, "out of memory");
 	pool_status_get(a->q->d->pool, a->s);
-	bool ours = !pool_label_read(a->b, l, NULL) &&
-		    !memcmp(l->uuid, a->s->uuid, sizeof(l->uuid));
+	bool ours =
+		!pool_label_read(a->b, l, NULL) && !memcmp(l->uuid, a->s->uuid, sizeof(l->uuid));
 	for (unsigned i = 0; ours && !r && i < a->s->ndevs; i++) {
 		const struct pool_dev_status *d = &a->s->devs[i];
 		if (d->id == l->dev_id && d->state != DEV_ONLINE && d->state != DEV_RESYNC)
-			r = err_set(&a->q->e, ERR_IN_USE, "%s is device %u of this pool; "
+			r = err_set(&a->q->e, ERR_IN_USE,
+				    "%s is device %u of this pool; "
 				    "`tarn pool online %s %s` brings it back, "
-				    "`tarn pool remove %s %u` first makes it free", a->path, d->id,
-				    a->q->d->name, a->path, a->q->d->name, d->id);
+				    "`tarn pool remove %s %u` first makes it free",
+				    a->path, d->id, a->q->d->name, a->path, a->q->d->name, d->id);
 	}
 	free(l);
 	return r;
@@ -104,7 +105,7 @@ static void added_to_json(struct add *a)
 
 int verb_pool_add(struct request *q)
 {
-	struct add a = { .q = q };
+	struct add a = {.q = q};
 	int r = add_args(q, &a);
 	if (!r)
 		r = new_device_probe(a.path, a.force, &q->e);
@@ -155,7 +156,7 @@ static int device_arg(struct request *q, struct pool_dev_status *ret_s, bool *re
 int verb_pool_remove(struct request *q)
 {
 	struct pool_dev_status s;
-	struct pool_move_plan plan = { 0 };
+	struct pool_move_plan plan = {0};
 	bool dry_run = false, cancel = false;
 	int r = device_arg(q, &s, &dry_run);
 	if (!r)
@@ -174,7 +175,7 @@ int verb_pool_remove(struct request *q)
 int verb_pool_shrink_device(struct request *q)
 {
 	struct pool_dev_status s;
-	struct pool_move_plan plan = { 0 };
+	struct pool_move_plan plan = {0};
 	bool dry_run = false;
 	uint64_t size = 0;
 	int r = device_arg(q, &s, &dry_run);
@@ -214,8 +215,10 @@ static int grow_co(void *arg)
 static int extend(int fd, const char *path, uint64_t size, struct stat *st, struct err *e)
 {
 	if (!S_ISREG(st->st_mode))
-		return err_set(e, -EINVAL, "%s is a block device: enlarge the partition or volume, "
-			       "then come without --size", path);
+		return err_set(e, -EINVAL,
+			       "%s is a block device: enlarge the partition or volume, "
+			       "then come without --size",
+			       path);
 	if (size < (uint64_t)st->st_size)
 		return err_set(e, -EINVAL, "%s is larger already (%llu bytes)", path,
 			       (unsigned long long)st->st_size);
@@ -235,7 +238,7 @@ static int size_read(const char *path, uint64_t want, uint64_t *ret_size, struct
 		r = err_set(e, -errno, "%s: %s", path, strerror(errno));
 	if (!r && want)
 		r = extend(fd, path, want, &st, e);
-	off_t end = r ? 0 : lseek(fd, 0, SEEK_END);   /* of a block device, too */
+	off_t end = r ? 0 : lseek(fd, 0, SEEK_END); /* of a block device, too */
 	if (end < 0)
 		r = err_set(e, -errno, "size of %s: %s", path, strerror(errno));
 	*ret_size = end > 0 ? (uint64_t)end : 0;
@@ -245,7 +248,7 @@ static int size_read(const char *path, uint64_t want, uint64_t *ret_size, struct
 
 int verb_pool_grow_device(struct request *q)
 {
-	struct grow g = { .q = q };
+	struct grow g = {.q = q};
 	uint64_t want = 0;
 	int r = arg_string(q, "device", ARG_REQUIRED, PATH_ARG_MAX, &g.name);
 	if (!r)
@@ -256,9 +259,10 @@ int verb_pool_grow_device(struct request *q)
 		r = err_set(&q->e, -EBUSY, "device %u is %s; it must be online to grow", g.s.id,
 			    dev_state_name(g.s.state));
 	if (!r && (g.s.evacuating || g.s.shrinking))
-		r = err_set(&q->e, -EBUSY, "device %u is being %s; "
-			    "`tarn pool remove %s %u --cancel` stops that", g.s.id,
-			    g.s.evacuating ? "removed" : "shrunk", q->d->name, g.s.id);
+		r = err_set(&q->e, -EBUSY,
+			    "device %u is being %s; "
+			    "`tarn pool remove %s %u --cancel` stops that",
+			    g.s.id, g.s.evacuating ? "removed" : "shrunk", q->d->name, g.s.id);
 	if (!r)
 		r = size_read(g.s.path, want, &g.size, &q->e);
 	if (!r)

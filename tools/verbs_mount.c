@@ -86,7 +86,7 @@ static int prepare_co(void *arg)
 /* Asked before the mount is made: would it be served? Lets a session that is ending go first. */
 int verb_mount_prepare(struct request *q)
 {
-	struct mount_call c = { .q = q };
+	struct mount_call c = {.q = q};
 	int r = arg_volume(q, "volume", &c.o.volume);
 	if (!r)
 		r = hop_run(q->d->workers.r[0], prepare_co, &c, NULL, NULL);
@@ -95,7 +95,7 @@ int verb_mount_prepare(struct request *q)
 
 int verb_mount(struct request *q)
 {
-	struct mount_call c = { .q = q, .o = { .fd = q->fd, .mounter_uid = q->uid } };
+	struct mount_call c = {.q = q, .o = {.fd = q->fd, .mounter_uid = q->uid}};
 	int r = fd_check(q);
 	if (!r)
 		r = arg_volume(q, "volume", &c.o.volume);

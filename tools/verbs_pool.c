@@ -14,8 +14,8 @@
 #include "tools/verbs.h"
 
 #define CHECK_TEXT_MAX (256u << 10)
-#define DUMP_TEXT_MAX (4u << 20)
-#define EVENTS_MAX 256u
+#define DUMP_TEXT_MAX  (4u << 20)
+#define EVENTS_MAX     256u
 
 static struct json_object *dev_to_json(struct daemon *d, const struct pool_dev_status *s)
 {
@@ -115,7 +115,7 @@ int verb_pool_status(struct request *q)
 	if (!s)
 		return err_set(&q->e, -ENOMEM, "out of memory");
 	pool_status_get(q->d->pool, s);
-	known_devices_sync(q->d, s);   /* who saw a device leave may rely on the state file */
+	known_devices_sync(q->d, s); /* who saw a device leave may rely on the state file */
 	progress_sample(q->d, s);
 	q->result = status_to_json(q->d, s);
 	json_object_object_add(q->result, "mounts", sessions_to_json(q->d));
@@ -165,7 +165,7 @@ int verb_pool_check(struct request *q)
 	struct capped *c = capped_open(CHECK_TEXT_MAX, &f);
 	if (!c)
 		return err_set(&q->e, -ENOMEM, "out of memory");
-	struct pool_check_result res = { 0 };
+	struct pool_check_result res = {0};
 	r = pool_check(q->d->pool, deep, f, check_progress, q, &res, &q->e);
 	q->result = json_object_new_object();
 	add_u64(q->result, "nodes", res.nodes);
@@ -277,7 +277,7 @@ static int online_co(void *arg)
 
 int verb_pool_online(struct request *q)
 {
-	struct online_call c = { .q = q };
+	struct online_call c = {.q = q};
 	int r = arg_string(q, "device", ARG_REQUIRED, 4095, &c.name);
 	if (!r && *c.name != '/') {
 		r = hop_run(daemon_bg(q->d), online_find_co, &c, NULL, NULL);

@@ -85,9 +85,10 @@ static int trash_id_check(struct request *q, uint64_t id, const char *name)
 	free(a);
 	if (found)
 		return 0;
-	return err_set(&q->e, -ENOENT, "the trash has no volume %s%swith number %llu; "
-		       "`tarn trash list %s` shows what is there", name ? name : "",
-		       name ? " " : "", (unsigned long long)id, q->d->name);
+	return err_set(&q->e, -ENOENT,
+		       "the trash has no volume %s%swith number %llu; "
+		       "`tarn trash list %s` shows what is there",
+		       name ? name : "", name ? " " : "", (unsigned long long)id, q->d->name);
 }
 
 int verb_trash_restore(struct request *q)
@@ -140,8 +141,10 @@ int verb_pool_set(struct request *q)
 		return err_set(&q->e, -EINVAL, "%s: no such property; known is trash-retention",
 			       key);
 	if (duration_parse(value, &seconds))
-		return err_set(&q->e, -EINVAL, "trash-retention=%s: a time like 90s, 30m, 24h or "
-			       "7d is needed, at most 3650d", value);
+		return err_set(&q->e, -EINVAL,
+			       "trash-retention=%s: a time like 90s, 30m, 24h or "
+			       "7d is needed, at most 3650d",
+			       value);
 	return pool_set_trash_retention(q->d->pool, seconds);
 }
 

@@ -26,7 +26,7 @@ int verb_volume_create(struct request *q)
 {
 	const char *name = NULL, *type = NULL, *compression = "lz4";
 	uint64_t copies = 2, size = 0, uid = 0;
-	struct vol_options o = { 0 };
+	struct vol_options o = {0};
 	int r = arg_volume(q, "name", &name);
 	if (!r)
 		r = arg_string(q, "type", ARG_REQUIRED, 8, &type);
@@ -231,12 +231,16 @@ int verb_volume_set(struct request *q)
 		uint64_t n = 0;
 		r = arg_string(q, "value", ARG_REQUIRED, 32, &value);
 		if (!r && (size_parse(value, &n) || n % 4096))
-			r = err_set(&q->e, -EINVAL, "reservation=%s: a size like 40G (a multiple "
-				    "of 4K) is needed; 0 ends it", value);
+			r = err_set(&q->e, -EINVAL,
+				    "reservation=%s: a size like 40G (a multiple "
+				    "of 4K) is needed; 0 ends it",
+				    value);
 		return r ? r : vol_set_reservation(q->d->pool, name, n, &q->e);
 	}
-	return err_set(&q->e, -EINVAL, "%s: no such property; known are compression, copies, "
-		       "owner, reservation, size", key);
+	return err_set(&q->e, -EINVAL,
+		       "%s: no such property; known are compression, copies, "
+		       "owner, reservation, size",
+		       key);
 }
 
 int verb_volume_resize(struct request *q)
@@ -280,7 +284,7 @@ static int destroy_co(void *arg)
 
 int verb_volume_destroy(struct request *q)
 {
-	struct volume_call c = { .q = q };
+	struct volume_call c = {.q = q};
 	int r = arg_volume(q, "name", &c.name);
 	if (!r)
 		r = arg_bool(q, "now", &c.now);
@@ -297,7 +301,7 @@ static int rename_co(void *arg)
 
 int verb_volume_rename(struct request *q)
 {
-	struct volume_call c = { .q = q };
+	struct volume_call c = {.q = q};
 	int r = arg_volume(q, "name", &c.name);
 	if (!r)
 		r = arg_volume(q, "to", &c.to);

@@ -77,16 +77,18 @@ static void line_clear(void)
 
 static int gave_up(struct call *c, const char *pool, const char *doing, const char *stop)
 {
-	fprintf(stderr, "tarn %s: the %s goes on in background; `tarn pool status %s` shows how "
-		"far it is, `%s` stops it\n", c->cmd->name, doing, pool, stop);
+	fprintf(stderr,
+		"tarn %s: the %s goes on in background; `tarn pool status %s` shows how "
+		"far it is, `%s` stops it\n",
+		c->cmd->name, doing, pool, stop);
 	return EXIT_INTERRUPTED;
 }
 
 int watch(struct call *c, const char *pool, const char *doing, const char *stop, watch_fn *fn,
 	  void *arg)
 {
-	const struct timespec step = { .tv_nsec = STEP_NS };
-	const struct sigaction sa = { .sa_handler = on_signal };
+	const struct timespec step = {.tv_nsec = STEP_NS};
+	const struct sigaction sa = {.sa_handler = on_signal};
 	int sock, ret = EXIT_FAILED, r = ctl_connect(pool, &sock, &c->e);
 	if (r)
 		return EXIT_FAILED;
@@ -94,11 +96,13 @@ int watch(struct call *c, const char *pool, const char *doing, const char *stop,
 	sigaction(SIGTERM, &sa, NULL);
 	for (;;) {
 		struct json_object *o = NULL;
-		struct watch_progress p = { 0 };
+		struct watch_progress p = {0};
 		r = ctl_call(sock, "pool.status", NULL, -1, NULL, NULL, &o, &c->e);
 		if (r) {
-			err_wrap(&c->e, "while waiting for the %s, which goes on when the pool is "
-				 "served again", doing);
+			err_wrap(&c->e,
+				 "while waiting for the %s, which goes on when the pool is "
+				 "served again",
+				 doing);
 			break;
 		}
 		bool wait = fn(arg, o, &p, &ret);

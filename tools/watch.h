@@ -5,7 +5,9 @@
 
 #define EXIT_INTERRUPTED 130
 
-struct watch_progress { uint64_t done, left, bytes_per_s, seconds_left; };
+struct watch_progress {
+	uint64_t done, left, bytes_per_s, seconds_left;
+};
 
 /* Look at a pool's status. true: go on waiting; false: it is over, *ret_exit says how (with text in
  * the call's err). */

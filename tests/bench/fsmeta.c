@@ -257,9 +257,12 @@ static void phase_append(struct worker *w)
 		die("unlink", path);
 }
 
-static const struct { const char *name; phase_fn *fn; } phases[] = {
-	{"create", phase_create}, {"stat", phase_stat}, {"readdir", phase_readdir},
-	{"open", phase_open}, {"rename", phase_rename}, {"unlink", phase_unlink},
+static const struct {
+	const char *name;
+	phase_fn *fn;
+} phases[] = {
+	{"create", phase_create}, {"stat", phase_stat},	    {"readdir", phase_readdir},
+	{"open", phase_open},	  {"rename", phase_rename}, {"unlink", phase_unlink},
 	{"append", phase_append},
 };
 
@@ -287,17 +290,28 @@ static struct job job_parse(int argc, char **argv)
 
 	while ((opt = getopt(argc, argv, "n:d:t:s:r:")) != -1) {
 		switch (opt) {
-		case 'n': j.files = (unsigned)atoi(optarg); break;
-		case 'd': j.dirs = (unsigned)atoi(optarg); break;
-		case 't': j.threads = (unsigned)atoi(optarg); break;
-		case 's': j.bytes = (size_t)atol(optarg); break;
-		case 'r': j.seconds = atof(optarg); break;
-		default: exit(2);
+		case 'n':
+			j.files = (unsigned)atoi(optarg);
+			break;
+		case 'd':
+			j.dirs = (unsigned)atoi(optarg);
+			break;
+		case 't':
+			j.threads = (unsigned)atoi(optarg);
+			break;
+		case 's':
+			j.bytes = (size_t)atol(optarg);
+			break;
+		case 'r':
+			j.seconds = atof(optarg);
+			break;
+		default:
+			exit(2);
 		}
 	}
 	if (argc - optind != 2 || !j.dirs || !j.threads || j.threads > 64 || j.bytes < 8) {
 		fprintf(stderr, "usage: fsmeta [-n FILES] [-d DIRS] [-t THREADS] [-s BYTES] "
-			"[-r SECONDS] PHASE DIR\n");
+				"[-r SECONDS] PHASE DIR\n");
 		exit(2);
 	}
 	j.phase = argv[optind];

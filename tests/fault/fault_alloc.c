@@ -1,7 +1,7 @@
 /* fault_alloc: fail the n-th allocation of the pool for n = 1, 2, ... until none fires.
  *
- * Out of memory may cost an operation or suspend the pool, but never crash it, and after a restart what
- * was synced is there.
+ * Out of memory may cost an operation or suspend the pool, but never crash it, and after a
+ * restart what was synced is there.
  */
 #define ALLOC_HOOK_OFF
 #include <errno.h>
@@ -11,8 +11,8 @@
 #include "tests/fault/alloc_hook.h"
 #include "tests/fault/scenario.h"
 
-static uint64_t seen, fail_at;   /* fail_at 0: never */
-static unsigned fail_more;       /* so many more after it */
+static uint64_t seen, fail_at; /* fail_at 0: never */
+static unsigned fail_more;     /* so many more after it */
 
 static bool fails(void)
 {

@@ -1,15 +1,15 @@
 /* fault_io: fail the n-th read, write, flush for n = 1, 2, ... until none fires.
  *
- * Two variants. One: that single request fails, on whatever device it is: with two copies everything has to
- * go on. All: from then on nothing works on any device any more: everything has to end with a clean
- * error, and after a restart what was synced is there.
+ * Two variants. One: that single request fails, on whatever device it is: with two copies
+ * everything has to go on. All: from then on nothing works on any device any more: everything has
+ * to end with a clean error, and after a restart what was synced is there.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "tests/fault/scenario.h"
 
-static const char *const op_name[] = { "read", "write", "flush", "discard" };
+static const char *const op_name[] = {"read", "write", "flush", "discard"};
 
 static bool one_run(enum dev_op op, uint64_t nth, bool all, bool *ret_fired, unsigned *failed)
 {
@@ -29,8 +29,7 @@ static bool one_run(enum dev_op op, uint64_t nth, bool all, bool *ret_fired, uns
 	bool ok = !s.wrong[0];
 	if (!ok)
 		printf("fault_io %s %llu%s: %s%s%s\n", op_name[op], (unsigned long long)nth,
-		       all ? " all" : "", s.wrong, s.failures ? "; first error: " : "",
-		       s.first);
+		       all ? " all" : "", s.wrong, s.failures ? "; first error: " : "", s.first);
 	scenario_fini(&s);
 	return ok;
 }

@@ -6,8 +6,8 @@
 #include "tests/fault/scenario.h"
 #include "tests/sim/item_key.h"
 
-#define BLOCKS 512u
-#define KEYS 64u
+#define BLOCKS	   512u
+#define KEYS	   64u
 #define DISK_BYTES (24ull << 20)
 
 static void wrong(struct scenario *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -43,7 +43,7 @@ static void bus_fail(void *arg, const char *text)
 
 void scenario_init(struct scenario *s, unsigned ndisks)
 {
-	struct hist_space space = { VOL_OBJECT_FIRST, 0, BLOCKS };
+	struct hist_space space = {VOL_OBJECT_FIRST, 0, BLOCKS};
 	memset(s, 0, sizeof(*s));
 	rig_init(&s->rig, 1, ndisks, DISK_BYTES);
 	s->rig.bus.fail = bus_fail;
@@ -66,7 +66,8 @@ static void write_at(struct scenario *s, uint64_t off, uint64_t len, enum stamp_
 		abort();
 	struct hist_op *op = hist_write(s->h, 0, off, len, style);
 	hist_fill(s->h, op, buf);
-	if (step(s, vol_write(s->v, VOL_OBJECT_FIRST, off, len, buf, NULL, NULL), "vol_write", NULL))
+	int rc = vol_write(s->v, VOL_OBJECT_FIRST, off, len, buf, NULL, NULL);
+	if (step(s, rc, "vol_write", NULL))
 		hist_ack(s->h, op);
 	free(buf);
 }
@@ -82,9 +83,9 @@ static void change(struct scenario *s, unsigned first, unsigned n, bool put)
 {
 	struct hist_key keys[ITEM_KEYS_MAX];
 	for (unsigned i = 0; i < n; i++)
-		keys[i] = (struct hist_key){ (uint16_t)(first + i), put };
+		keys[i] = (struct hist_key){(uint16_t)(first + i), put};
 	struct hist_op *op = hist_items(s->h, keys, n);
-	struct item_change ch = { .h = s->h, .keys = keys, .n = n, .seq = hist_seq(op) };
+	struct item_change ch = {.h = s->h, .keys = keys, .n = n, .seq = hist_seq(op)};
 	if (step(s, vol_change(s->v, false, item_change_fn, &ch), "vol_change", NULL))
 		hist_ack(s->h, op);
 }
@@ -138,7 +139,7 @@ static bool found_data(struct scenario *s)
 static bool found_items(struct scenario *s)
 {
 	for (unsigned k = 0; k < KEYS; k++) {
-		struct item_query q = { .h = s->h, .key = (uint16_t)k };
+		struct item_query q = {.h = s->h, .key = (uint16_t)k};
 		if (!step(s, vol_query(s->v, item_query_fn, &q), "vol_query", NULL))
 			return false;
 		if (q.foreign)
@@ -176,19 +177,19 @@ static void check(struct scenario *s)
 
 static bool open_volume(struct scenario *s)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	return step(s, vol_open(s->rig.pool, "v", &s->v, &e), "vol_open", &e);
 }
 
 static bool import(struct scenario *s)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	return step(s, rig_import(&s->rig, &e), "pool_import", &e);
 }
 
 static bool export(struct scenario *s)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	vol_close(s->v);
 	s->v = NULL;
 	return step(s, rig_export(&s->rig, &e), "pool_export", &e);
@@ -196,9 +197,10 @@ static bool export(struct scenario *s)
 
 static bool make(struct scenario *s)
 {
-	struct err e = { 0 };
-	struct vol_options o = { .type = VOL_TYPE_FS, .compression = VOL_COMPRESS_LZ4,
-				 .copies = s->rig.ndisks > 1 ? 2 : 1 };
+	struct err e = {0};
+	struct vol_options o = {.type = VOL_TYPE_FS,
+				.compression = VOL_COMPRESS_LZ4,
+				.copies = s->rig.ndisks > 1 ? 2 : 1};
 	s->pool_made = step(s, rig_create(&s->rig, 1 << 20, &e), "pool_create", &e);
 	if (!s->pool_made || !import(s))
 		return false;
@@ -220,7 +222,7 @@ static void play(void *arg)
 		return;
 	work(s);
 	/* A suspended pool can be exported, but that makes nothing durable. */
-	struct hist_tally tally = { 0, 0 };
+	struct hist_tally tally = {0, 0};
 	bool lost = suspended(s);
 	uint64_t since = lost ? 0 : hist_now(s->h);
 	if (!export(s))
@@ -250,7 +252,7 @@ static void judge(void *arg)
 	struct scenario *s = arg;
 	unsigned before = s->failures;
 	if (!s->pool_made) {
-		struct err e = { 0 };
+		struct err e = {0};
 		if (rig_create(&s->rig, 1 << 20, &e))
 			wrong(s, "pool_create again: %s", e.text);
 		return;

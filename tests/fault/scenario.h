@@ -3,9 +3,9 @@
  *   create -> import -> volume -> write, sync -> items -> write, punch -> commit -> write, sync ->
  *   export -> import -> read back -> check -> export
  *
- * Every step reports an error or succeeds; after a failed step the story goes on as far as it can. At
- * the end comes a power cut, then an import without faults: the pool must open, what was synced must
- * be there and the check must be clean.
+ * Every step reports an error or succeeds; after a failed step the story goes on as far as it
+ * can. At the end comes a power cut, then an import without faults: the pool must open, what was
+ * synced must be there and the check must be clean.
  */
 #ifndef TARN_TESTS_SCENARIO_H
 #define TARN_TESTS_SCENARIO_H
@@ -18,10 +18,10 @@ struct scenario {
 	uint64_t clock;
 	struct history *h;
 	struct vol *v;
-	bool pool_made, volume_made;    /* acknowledged */
-	unsigned failures;              /* steps that reported an error */
-	char first[160];                /* the first of them */
-	char wrong[512];                /* a broken promise: not empty is a failed test */
+	bool pool_made, volume_made; /* acknowledged */
+	unsigned failures;	     /* steps that reported an error */
+	char first[160];	     /* the first of them */
+	char wrong[512];	     /* a broken promise: not empty is a failed test */
 };
 
 void scenario_init(struct scenario *s, unsigned ndisks);

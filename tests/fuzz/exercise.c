@@ -5,12 +5,19 @@
 #include "pool/vol.h"
 #include "tests/fuzz/image.h"
 
-#define ITEMS_MAX 2000u
-#define VOLS_MAX 16u
+#define ITEMS_MAX  2000u
+#define VOLS_MAX   16u
 #define READ_BYTES (256u << 10)
 
-struct exercise { struct rig *g; bool read_only; };
-struct scan { struct key at; struct btree_item it; unsigned n; };
+struct exercise {
+	struct rig *g;
+	bool read_only;
+};
+struct scan {
+	struct key at;
+	struct btree_item it;
+	unsigned n;
+};
 
 static uint8_t buf[READ_BYTES];
 static FILE *null;
@@ -44,7 +51,7 @@ static int scan_fn(struct vol *v, void *arg)
 
 static void scan_items(struct vol *v)
 {
-	struct scan s = { .at = KEY_MIN };
+	struct scan s = {.at = KEY_MIN};
 	while (s.n < ITEMS_MAX && !vol_query(v, scan_fn, &s))
 		;
 }
@@ -64,7 +71,7 @@ static void read_object(struct vol *v, uint64_t object)
 
 static int touch_fn(struct vol *v, void *arg)
 {
-	struct key k = { 16, 3, 7 };
+	struct key k = {16, 3, 7};
 	int rc = vol_prepare(v, k);
 	(void)arg;
 	return rc ? rc : vol_put(v, k, "mutated", 7);
@@ -85,7 +92,7 @@ static void use_volumes(struct exercise *x)
 	static struct vol_info info[VOLS_MAX];
 	unsigned n = vol_list(x->g->pool, info, VOLS_MAX);
 	for (unsigned i = 0; i < n && i < VOLS_MAX; i++) {
-		struct err e = { 0 };
+		struct err e = {0};
 		struct vol *v;
 		if (vol_open(x->g->pool, info[i].name, &v, &e))
 			continue;
@@ -101,12 +108,12 @@ static void use_volumes(struct exercise *x)
 static void dump(struct exercise *x)
 {
 	static const char *const what[][2] = {
-		{ "sb", "0" }, { "sb", NULL }, { "tree", "map" }, { "tree", "space" },
-		{ "tree", "root" }, { "tree", "fs" }, { "tree", "blk" }, { "log", NULL },
-		{ "node", "200000" }, { "chunk", "1" }, { "chunk", "4" },
+		{"sb", "0"},	    {"sb", NULL},   {"tree", "map"}, {"tree", "space"},
+		{"tree", "root"},   {"tree", "fs"}, {"tree", "blk"}, {"log", NULL},
+		{"node", "200000"}, {"chunk", "1"}, {"chunk", "4"},
 	};
 	for (unsigned i = 0; i < sizeof(what) / sizeof(what[0]); i++) {
-		struct err e = { 0 };
+		struct err e = {0};
 		pool_dump(x->g->pool, what[i][0], what[i][1], devnull(), &e);
 	}
 }
@@ -116,7 +123,7 @@ static void labels(struct exercise *x)
 	for (unsigned i = 0; i < x->g->ndisks; i++) {
 		struct dev_backend *b = sim_disk_open(x->g->disk[i]);
 		struct pool_label l;
-		struct err e = { 0 };
+		struct err e = {0};
 		pool_label_read(b, &l, &e);
 		dev_close(b);
 	}
@@ -125,7 +132,7 @@ static void labels(struct exercise *x)
 static void run(void *arg)
 {
 	struct exercise *x = arg;
-	struct err e = { 0 };
+	struct err e = {0};
 	struct pool_check_result r;
 	static struct pool_status st;
 	labels(x);
@@ -137,7 +144,8 @@ static void run(void *arg)
 		return;
 	pool_status_get(x->g->pool, &st);
 	dump(x);
-	pool_check(x->g->pool, true, getenv("FUZZ_VERBOSE") ? stdout : devnull(), NULL, NULL, &r, &e);
+	FILE *out = getenv("FUZZ_VERBOSE") ? stdout : devnull();
+	pool_check(x->g->pool, true, out, NULL, NULL, &r, &e);
 	use_volumes(x);
 	if (!x->read_only) {
 		pool_commit(x->g->pool);
@@ -150,6 +158,6 @@ static void run(void *arg)
 
 void image_exercise(struct rig *g, bool read_only)
 {
-	struct exercise x = { g, read_only };
+	struct exercise x = {g, read_only};
 	rig_run(g, run, &x, "exercise of a mutated image");
 }

@@ -1,5 +1,5 @@
-/* fuzz_pool: a pool image with any mutation is either imported, with every error reported, or refused;
- * never a crash, a hang or an access out of bounds (run it with ASan).
+/* fuzz_pool: a pool image with any mutation is either imported, with every error reported, or
+ * refused; never a crash, a hang or an access out of bounds (run it with ASan).
  *
  *   fuzz_pool [--seeds A..B] [--seconds N]    random scripts, each in a process of its own
  *   fuzz_pool --seed S                        one, in this process
@@ -73,7 +73,7 @@ static void one_file(const char *path)
 
 int main(int argc, char **argv)
 {
-	struct seeds s = { .first = 1, .last = 1500, .child_seconds = 60 };
+	struct seeds s = {.first = 1, .last = 1500, .child_seconds = 60};
 	bool one = false, files = false;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (getenv("TARN_LONG"))

@@ -6,7 +6,7 @@
 #include "tests/sim/sim_rand.h"
 
 #define DISK_BYTES (16ull << 20)
-#define BLOCK 4096u
+#define BLOCK	   4096u
 
 static void must(int rc, const char *what, const struct err *e)
 {
@@ -33,11 +33,15 @@ static void write_data(struct vol *v, uint64_t object, uint64_t block, unsigned 
 	if (!buf)
 		abort();
 	fill(buf, blocks * BLOCK, object * 1000 + block, packs);
-	must(vol_write(v, object, block * BLOCK, blocks * BLOCK, buf, NULL, NULL), "vol_write", NULL);
+	int rc = vol_write(v, object, block * BLOCK, blocks * BLOCK, buf, NULL, NULL);
+	must(rc, "vol_write", NULL);
 	free(buf);
 }
 
-struct put { uint64_t object, first; unsigned n, len; };
+struct put {
+	uint64_t object, first;
+	unsigned n, len;
+};
 
 static int put_fn(struct vol *v, void *arg)
 {
@@ -45,11 +49,10 @@ static int put_fn(struct vol *v, void *arg)
 	uint8_t value[4096];
 	int rc = 0;
 	for (unsigned i = 0; i < p->n && !rc; i++)
-		rc = vol_prepare(v, (struct key){ p->object, 3, p->first + i });
+		rc = vol_prepare(v, (struct key){p->object, 3, p->first + i});
 	for (unsigned i = 0; i < p->n && !rc; i++) {
 		fill(value, p->len, p->first + i, false);
-		rc = vol_put(v, (struct key){ p->object, 3, p->first + i }, value,
-			     (uint16_t)p->len);
+		rc = vol_put(v, (struct key){p->object, 3, p->first + i}, value, (uint16_t)p->len);
 	}
 	return rc;
 }
@@ -57,7 +60,7 @@ static int put_fn(struct vol *v, void *arg)
 static void put_items(struct vol *v, uint64_t object, unsigned count, unsigned len)
 {
 	for (unsigned i = 0; i < count; i += 8) {
-		struct put p = { object, i, 8, len };
+		struct put p = {object, i, 8, len};
 		must(vol_change(v, false, put_fn, &p), "vol_change", NULL);
 	}
 }
@@ -74,10 +77,9 @@ static void fill_fs(struct vol *v)
 static void make(void *arg)
 {
 	struct rig *g = arg;
-	struct err e = { 0 };
+	struct err e = {0};
 	struct vol *fs, *blk;
-	struct vol_options o = { .type = VOL_TYPE_FS, .copies = 2,
-				 .compression = VOL_COMPRESS_LZ4 };
+	struct vol_options o = {.type = VOL_TYPE_FS, .copies = 2, .compression = VOL_COMPRESS_LZ4};
 	must(rig_create(g, 1 << 20, &e), "pool_create", &e);
 	must(rig_import(g, &e), "pool_import", &e);
 	must(vol_create(g->pool, "fs", &o, &e), "vol_create", &e);

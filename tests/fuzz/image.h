@@ -1,7 +1,7 @@
 /* image: a small pool on simulated disks, taken at a power cut, to be mutated.
  *
- * It has volumes of both kinds with data (raw, compressed, split), items over several nodes, a reservation, a
- * destroyed volume and an intent log that was not replayed.
+ * It has volumes of both kinds with data (raw, compressed, split), items over several nodes, a
+ * reservation, a destroyed volume and an intent log that was not replayed.
  */
 #ifndef TARN_TESTS_IMAGE_H
 #define TARN_TESTS_IMAGE_H
@@ -9,7 +9,9 @@
 
 #define IMAGE_DISKS 2u
 
-struct image { struct sim_disk *disk[IMAGE_DISKS]; };
+struct image {
+	struct sim_disk *disk[IMAGE_DISKS];
+};
 
 /* Once per process; the disks stay. */
 const struct image *image_get(void);

@@ -6,21 +6,30 @@
 #include "pool/sb_format.h"
 #include "tests/fuzz/mutate.h"
 
-#define NODES_MAX 1024u
-#define SBS_MAX (2 * SB_RING_SLOTS * RIG_DISKS_MAX)
-#define LOGS_MAX 64u
+#define NODES_MAX     1024u
+#define SBS_MAX	      (2 * SB_RING_SLOTS * RIG_DISKS_MAX)
+#define LOGS_MAX      64u
 #define LOG_BYTES_MAX (64u << 10)
-#define PTR_BYTES 20u          /* addr, birth, crc of node_ptr_disk */
+#define PTR_BYTES     20u /* addr, birth, crc of node_ptr_disk */
 
 /* One copy of a structure somewhere on a disk. */
-struct place { struct sim_disk *d; uint64_t block; uint32_t bytes; uint8_t *buf; };
+struct place {
+	struct sim_disk *d;
+	uint64_t block;
+	uint32_t bytes;
+	uint8_t *buf;
+};
 
 struct scene {
 	struct rig *g;
 	struct place node[NODES_MAX], sb[SBS_MAX], log[LOGS_MAX];
 	unsigned nodes, sbs, logs;
 };
-struct edit { uint8_t kind, how; uint16_t which, where, spare; uint32_t value; };
+struct edit {
+	uint8_t kind, how;
+	uint16_t which, where, spare;
+	uint32_t value;
+};
 
 enum { EDIT_RAW, EDIT_SB, EDIT_NODE, EDIT_NODE_ITEM, EDIT_LOG, EDIT_ZERO, EDIT_COPY, EDIT_KINDS };
 
@@ -31,7 +40,7 @@ static bool load(struct place *pl, struct sim_disk *d, uint64_t block, uint32_t 
 	uint64_t n = (bytes + DEV_BLOCK - 1) / DEV_BLOCK;
 	if (block + n > sim_disk_blocks(d))
 		return false;
-	*pl = (struct place){ d, block, bytes, calloc(n, DEV_BLOCK) };
+	*pl = (struct place){d, block, bytes, calloc(n, DEV_BLOCK)};
 	if (!pl->buf)
 		abort();
 	for (uint64_t i = 0; i < n; i++) {
@@ -141,21 +150,37 @@ static void fix_node(struct scene *s, const struct place *pl, const uint8_t old[
 
 static void change(uint8_t *buf, uint32_t bytes, uint32_t where, const struct edit *e)
 {
-	static const uint64_t telling[] = { 0, 1, 2, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff,
-		0x10000, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, INT64_MAX, UINT64_MAX };
+	static const uint64_t telling[] = {
+		0,	    1,		2,	     0x7f,	0x80,	   0xff,
+		0x100,	    0x7fff,	0x8000,	     0xffff,	0x10000,   0x7fffffff,
+		0x80000000, 0xffffffff, 0x100000000, INT64_MAX, UINT64_MAX};
 	uint32_t width = 1u << (e->how & 3);
 	uint64_t v = 0;
 	if (where + width > bytes)
 		where = bytes - width;
 	memcpy(&v, buf + where, width);
 	switch (e->how >> 2 & 7) {
-	case 0: v = e->value; break;
-	case 1: v += 1; break;
-	case 2: v -= 1; break;
-	case 3: v ^= 1ull << (e->value % (width * 8)); break;
-	case 4: v += e->value % 64; break;
-	case 5: v -= e->value % 64; break;
-	default: v = telling[e->value % (sizeof(telling) / sizeof(telling[0]))]; break;
+	case 0:
+		v = e->value;
+		break;
+	case 1:
+		v += 1;
+		break;
+	case 2:
+		v -= 1;
+		break;
+	case 3:
+		v ^= 1ull << (e->value % (width * 8));
+		break;
+	case 4:
+		v += e->value % 64;
+		break;
+	case 5:
+		v -= e->value % 64;
+		break;
+	default:
+		v = telling[e->value % (sizeof(telling) / sizeof(telling[0]))];
+		break;
 	}
 	memcpy(buf + where, &v, width);
 }
@@ -163,8 +188,8 @@ static void change(uint8_t *buf, uint32_t bytes, uint32_t where, const struct ed
 static void edit_sb(struct scene *s, const struct edit *e)
 {
 	/* Mostly the head, the first devices and the boot chunks. */
-	static const uint32_t from[] = { 12, 0xe0, 0x200, SB_SIZE - 3000 };
-	static const uint32_t span[] = { 300, 300, 1000, 2800 };
+	static const uint32_t from[] = {12, 0xe0, 0x200, SB_SIZE - 3000};
+	static const uint32_t span[] = {300, 300, 1000, 2800};
 	uint32_t where = from[e->which % 4] + e->where % span[e->which % 4];
 	if (e->spare % 8 == 0)
 		where = e->where % SB_SIZE;
@@ -185,7 +210,7 @@ static uint32_t node_where(const uint8_t *buf, const struct edit *e, bool item)
 	const struct node_slot_disk *sd = (const void *)(buf + sizeof(*h) + slot * sizeof(*sd));
 	uint32_t off = le16_get(sd->value_off), len = le16_get(sd->value_len);
 	if (e->value % 3 == 0 || !len || off + len > NODE_SIZE)
-		return (uint32_t)(sizeof(*h) + slot * sizeof(*sd)) + e->where % (uint32_t)sizeof(*sd);
+		return (uint32_t)(sizeof(*h) + slot * sizeof(*sd) + e->where % sizeof(*sd));
 	return off + e->where % (len < 40 ? len : 40);
 }
 
@@ -263,11 +288,21 @@ static void apply(struct rig *g, const struct edit *e)
 	for (unsigned i = 0; i < g->ndisks; i++)
 		find_in(&s, g->disk[i]);
 	switch (e->kind % EDIT_KINDS) {
-	case EDIT_SB: edit_sb(&s, e); break;
-	case EDIT_NODE: edit_node(&s, e, false); break;
-	case EDIT_NODE_ITEM: edit_node(&s, e, true); break;
-	case EDIT_LOG: edit_log(&s, e); break;
-	default: edit_blocks(&s, e); break;
+	case EDIT_SB:
+		edit_sb(&s, e);
+		break;
+	case EDIT_NODE:
+		edit_node(&s, e, false);
+		break;
+	case EDIT_NODE_ITEM:
+		edit_node(&s, e, true);
+		break;
+	case EDIT_LOG:
+		edit_log(&s, e);
+		break;
+	default:
+		edit_blocks(&s, e);
+		break;
 	}
 	scene_free(&s);
 }
@@ -276,7 +311,7 @@ void mutate(struct rig *g, const uint8_t *script, size_t len)
 {
 	for (size_t i = 0; i + MUTATE_STEP <= len && i < MUTATE_STEP * MUTATE_STEPS_MAX;
 	     i += MUTATE_STEP) {
-		struct edit e = { .kind = script[i], .how = script[i + 1] };
+		struct edit e = {.kind = script[i], .how = script[i + 1]};
 		memcpy(&e.which, script + i + 2, 2);
 		memcpy(&e.where, script + i + 4, 2);
 		memcpy(&e.spare, script + i + 6, 2);

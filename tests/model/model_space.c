@@ -1,9 +1,9 @@
 /* model_space: the space map against a plain set of blocks, every call compared.
  *
- * A pool without volumes is the subject; the test is the only one to ask for data blocks. The model knows
- * for every block it got whether it is held, freed in a transaction that is not durable or still read, or
- * free, and that is what the map has to keep to: a block is handed out only when it is free, what was
- * promised can be taken, and what was freed comes back.
+ * A pool without volumes is the subject; the test is the only one to ask for data blocks. The
+ * model knows for every block it got whether it is held, freed in a transaction that is not
+ * durable or still read, or free, and that is what the map has to keep to: a block is handed out
+ * only when it is free, what was promised can be taken, and what was freed comes back.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -15,31 +15,41 @@
 #include "pool/txn.h"
 #include "tests/sim/rig.h"
 
-#define CHUNKS_MAX 512u
-#define CHUNK_BYTES (1u << 20)
+#define CHUNKS_MAX   512u
+#define CHUNK_BYTES  (1u << 20)
 #define CHUNK_BLOCKS (CHUNK_BYTES / 4096u)
-#define RUNS_MAX 100000u
-#define READERS 3u
+#define RUNS_MAX     100000u
+#define READERS	     3u
 
-enum state { FREE, HELD, WAITING };   /* WAITING: freed, may not be handed out yet */
+enum state { FREE, HELD, WAITING }; /* WAITING: freed, may not be handed out yet */
 
-struct block { uint8_t state; uint64_t txn; };
-struct run { struct addr addr; uint32_t blocks; };
-struct reader { struct txn *txn; uint64_t nr; };
+struct block {
+	uint8_t state;
+	uint64_t txn;
+};
+struct run {
+	struct addr addr;
+	uint32_t blocks;
+};
+struct reader {
+	struct txn *txn;
+	uint64_t nr;
+};
 
 struct model {
 	struct rig rig;
 	struct pool *p;
 	struct sim_rng rng;
 	uint64_t seed, ops, op;
-	struct block *block;         /* [chunk][block] */
-	struct run *run;             /* held */
+	struct block *block; /* [chunk][block] */
+	struct run *run;     /* held */
 	unsigned nruns, copies;
-	uint64_t admitted;           /* promised and not taken */
+	uint64_t admitted; /* promised and not taken */
 	struct reader reader[READERS];
 };
 
-static void fail(struct model *m, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
+static void fail(struct model *m, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3), noreturn));
 static void fail(struct model *m, const char *fmt, ...)
 {
 	va_list ap;
@@ -90,8 +100,7 @@ static void do_admit(struct model *m)
 		     (unsigned long long)before);
 	if (rc ? after != before : after != before - n)
 		fail(m, "available went from %llu to %llu by an admission of %llu",
-		     (unsigned long long)before, (unsigned long long)after,
-		     (unsigned long long)n);
+		     (unsigned long long)before, (unsigned long long)after, (unsigned long long)n);
 	if (!rc)
 		m->admitted += n;
 }
@@ -112,12 +121,14 @@ static void took(struct model *m, struct addr a, uint32_t n)
 		if (b->state == HELD)
 			fail(m, "block %llx handed out twice", (unsigned long long)a.v + i);
 		if (b->state == WAITING && !may_come_back(m, b))
-			fail(m, "block %llx, freed in transaction %llu, handed out too early "
-			     "(durable: %llu)", (unsigned long long)a.v + i,
-			     (unsigned long long)b->txn, (unsigned long long)m->p->durable_txn);
+			fail(m,
+			     "block %llx, freed in transaction %llu, handed out too early "
+			     "(durable: %llu)",
+			     (unsigned long long)a.v + i, (unsigned long long)b->txn,
+			     (unsigned long long)m->p->durable_txn);
 		b->state = HELD;
 	}
-	m->run[m->nruns++] = (struct run){ a, n };
+	m->run[m->nruns++] = (struct run){a, n};
 }
 
 /* Take what was promised: this must never fail. */
@@ -166,7 +177,7 @@ static void do_free(struct model *m)
 	txn_mark_dirty_locked(m->p);
 	lock_drop(&m->p->lock);
 	for (uint32_t k = 0; k < n; k++)
-		*block_of(m, addr_add(a, k)) = (struct block){ WAITING, nr };
+		*block_of(m, addr_add(a, k)) = (struct block){WAITING, nr};
 	r->blocks -= n;
 	if (!r->blocks)
 		*r = m->run[--m->nruns];
@@ -256,7 +267,7 @@ static void give_back(struct model *m, uint64_t at_first)
 static void run(void *arg)
 {
 	struct model *m = arg;
-	struct err e = { 0 };
+	struct err e = {0};
 	char text[256];
 	uint64_t problems;
 	if (rig_create(&m->rig, CHUNK_BYTES, &e) || rig_import(&m->rig, &e))

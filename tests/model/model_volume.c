@@ -12,19 +12,23 @@
 #include "pool/vol.h"
 #include "tests/sim/rig.h"
 
-#define BLOCK 4096u
-#define OBJECTS 3u
-#define BLOCKS 768u            /* per object */
-#define KEYS 400u
+#define BLOCK	  4096u
+#define OBJECTS	  3u
+#define BLOCKS	  768u /* per object */
+#define KEYS	  400u
 #define VALUE_MAX 3800u
-#define IO_MAX (400u << 10)
+#define IO_MAX	  (400u << 10)
 
 struct object {
-	uint64_t number, base;      /* window of the object */
+	uint64_t number, base; /* window of the object */
 	uint8_t *data;
-	bool *mapped, *promised;    /* blocks; promised: reserved and not punched since */
+	bool *mapped, *promised; /* blocks; promised: reserved and not punched since */
 };
-struct item { bool there; uint16_t len; uint8_t *value; };
+struct item {
+	bool there;
+	uint16_t len;
+	uint8_t *value;
+};
 
 struct model {
 	struct rig rig;
@@ -38,7 +42,8 @@ struct model {
 	uint8_t buf[IO_MAX];
 };
 
-static void fail(struct model *m, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
+static void fail(struct model *m, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3), noreturn));
 static void fail(struct model *m, const char *fmt, ...)
 {
 	va_list ap;
@@ -60,17 +65,16 @@ static void expect(struct model *m, int rc, const char *what)
 
 static void open_volume(struct model *m)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	if (rig_import(&m->rig, &e) || vol_open(m->rig.pool, "v", &m->v, &e))
 		fail(m, "open: %s", e.text);
 }
 
 static void set_up(struct model *m)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	if (rig_create(&m->rig, 1 << 20, &e) || rig_import(&m->rig, &e) ||
-	    vol_create(m->rig.pool, "v", &m->opt, &e) ||
-	    vol_open(m->rig.pool, "v", &m->v, &e))
+	    vol_create(m->rig.pool, "v", &m->opt, &e) || vol_open(m->rig.pool, "v", &m->v, &e))
 		fail(m, "set up: %s", e.text);
 }
 
@@ -84,7 +88,7 @@ static void check(struct model *m)
 
 static void reopen(struct model *m)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	vol_close(m->v);
 	if (rig_export(&m->rig, &e))
 		fail(m, "export: %s", e.text);
@@ -267,7 +271,7 @@ static void do_commit(struct model *m)
 
 static struct key key_of(const struct model *m, unsigned i)
 {
-	return (struct key){ m->items_base + i / 16, (uint8_t)(1 + i % 16 / 8), i % 8 * 1000 };
+	return (struct key){m->items_base + i / 16, (uint8_t)(1 + i % 16 / 8), i % 8 * 1000};
 }
 
 struct step {
@@ -296,8 +300,8 @@ static int query_fn(struct vol *v, void *arg)
 	int rc = vol_get(v, key_of(s->m, s->i), &it);
 	if (rc == ERR_NEED_NODE)
 		return rc;
-	if (want->there ? rc || it.len != want->len || memcmp(it.value, want->value, it.len) :
-			  rc != -ENOENT)
+	if (want->there ? rc || it.len != want->len || memcmp(it.value, want->value, it.len)
+			: rc != -ENOENT)
 		fail(s->m, "item %u: %d, should%s be there", s->i, rc, want->there ? "" : " not");
 	return 0;
 }
@@ -358,7 +362,7 @@ static void change_model(struct model *m, const struct step *s)
 
 static struct step pick_step(struct model *m)
 {
-	struct step s = { .m = m, .seed = rng_next(&m->rng) };
+	struct step s = {.m = m, .seed = rng_next(&m->rng)};
 	s.n = 1 + (unsigned)rng_below(&m->rng, 6);
 	s.i = (unsigned)rng_below(&m->rng, KEYS - s.n);
 	return s;
@@ -435,7 +439,7 @@ static void compare_all(struct model *m)
 		for (uint64_t off = 0; off < (uint64_t)BLOCKS * BLOCK; off += BLOCK * 64)
 			compare(m, &m->obj[i], off, BLOCK * 64);
 	for (unsigned i = 0; i < KEYS; i++) {
-		struct step s = { .m = m, .i = i };
+		struct step s = {.m = m, .i = i};
 		expect(m, vol_query(m->v, query_fn, &s), "vol_query");
 	}
 }
@@ -443,10 +447,10 @@ static void compare_all(struct model *m)
 static void one_op(struct model *m)
 {
 	static void (*const ops[])(struct model *) = {
-		do_write, do_write, do_write, do_write, do_write, do_read, do_read, do_read,
-		do_punch, do_punch, do_seek, do_seek, do_bytes, do_change, do_change, do_change,
-		do_query, do_query, do_seek_item, do_seek_item, do_write_items, do_refused,
-		do_reserve,
+		do_write,     do_write,	    do_write,	    do_write,	do_write,   do_read,
+		do_read,      do_read,	    do_punch,	    do_punch,	do_seek,    do_seek,
+		do_bytes,     do_change,    do_change,	    do_change,	do_query,   do_query,
+		do_seek_item, do_seek_item, do_write_items, do_refused, do_reserve,
 	};
 	if (rng_chance(&m->rng, 1, 100))
 		do_commit(m);

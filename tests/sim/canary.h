@@ -1,7 +1,7 @@
 /* canary: bugs planted in the pool by the linker, to prove that the simulator finds such bugs.
  *
- * Only the program sim_canary is linked with the wrappers of canary.c; `sim` has the stub, where no name is
- * known. The product code has no test branches.
+ * Only the program sim_canary is linked with the wrappers of canary.c; `sim` has the stub, where
+ * no name is known. The product code has no test branches.
  */
 #ifndef TARN_TESTS_CANARY_H
 #define TARN_TESTS_CANARY_H

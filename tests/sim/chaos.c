@@ -7,9 +7,9 @@
 #include "tests/sim/world.h"
 
 #define HEAL_TIMEOUT_MS 600000u
-#define POLL_MS 20u
+#define POLL_MS		20u
 
-static struct pool_status st;   /* one world per process, read and used without a yield between */
+static struct pool_status st; /* one world per process, read and used without a yield between */
 
 static const struct pool_dev_status *status_of(struct world *w, unsigned disk)
 {
@@ -26,7 +26,7 @@ static const struct pool_dev_status *status_of(struct world *w, unsigned disk)
 
 static void offline(struct world *w, unsigned disk)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	int rc = pool_dev_offline(w->pool, status_of(w, disk)->id, &e);
 	if (rc)
 		world_fail(w, "pool_dev_offline %u: %d %s", disk, rc, e.text);
@@ -83,7 +83,7 @@ static bool redundant(struct world *w)
 
 static void hand_in(struct world *w, unsigned disk)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	enum dev_state s = status_of(w, disk)->state;
 	if (s == DEV_ONLINE || s == DEV_RESYNC)
 		return;
@@ -107,8 +107,10 @@ void chaos_heal(struct world *w)
 		/* What it was asked before may still fail and take it out again. */
 		hand_in(w, disk);
 		if (world_now_ms(w) - start > HEAL_TIMEOUT_MS)
-			world_fail(w, "disk%u came back, but the pool is not redundant after %u s: %s, "
-				   "%s, stale since %llu", disk, HEAL_TIMEOUT_MS / 1000, st.health,
+			world_fail(w,
+				   "disk%u came back, but the pool is not redundant after "
+				   "%u s: %s, %s, stale since %llu",
+				   disk, HEAL_TIMEOUT_MS / 1000, st.health,
 				   dev_state_name(status_of(w, disk)->state),
 				   (unsigned long long)status_of(w, disk)->stale_since_txn);
 		co_sleep_ns(POLL_MS * SIM_MS);
@@ -161,12 +163,24 @@ static void silent(struct world *w)
 			  w->victim);
 		f->lost_permille = f->misdirect_permille = f->read_error_permille = 0;
 		switch (what) {
-		case 0: sim_disk_rot(d, (unsigned)rng_range(&w->rng, 1, 8)); break;
-		case 1: sim_disk_rot(d, (unsigned)rng_range(&w->rng, 8, 200)); break;
-		case 2: sim_disk_latent(d, (unsigned)rng_range(&w->rng, 1, 8)); break;
-		case 3: f->lost_permille = (unsigned)rng_range(&w->rng, 1, 200); break;
-		case 4: f->misdirect_permille = (unsigned)rng_range(&w->rng, 1, 50); break;
-		default: f->read_error_permille = (unsigned)rng_range(&w->rng, 1, 50); break;
+		case 0:
+			sim_disk_rot(d, (unsigned)rng_range(&w->rng, 1, 8));
+			break;
+		case 1:
+			sim_disk_rot(d, (unsigned)rng_range(&w->rng, 8, 200));
+			break;
+		case 2:
+			sim_disk_latent(d, (unsigned)rng_range(&w->rng, 1, 8));
+			break;
+		case 3:
+			f->lost_permille = (unsigned)rng_range(&w->rng, 1, 200);
+			break;
+		case 4:
+			f->misdirect_permille = (unsigned)rng_range(&w->rng, 1, 50);
+			break;
+		default:
+			f->read_error_permille = (unsigned)rng_range(&w->rng, 1, 50);
+			break;
 		}
 	}
 }

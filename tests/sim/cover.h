@@ -7,66 +7,71 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define COVER_LIST(X) \
-	X(SEEDS, "seeds") \
-	X(OPS, "operations") \
-	X(READS_CHECKED, "reads compared") \
-	X(CRASHES, "crashes") \
-	X(CRASH_IN_IMPORT, "crashes during import") \
-	X(CRASH_IN_VERIFY, "crashes during verification") \
-	X(CRASH_LOSE_ALL, "power cuts that lost every cache") \
-	X(WRITE_LOST_AT_CRASH, "cached writes lost at a crash") \
-	X(WRITE_KEPT_AT_CRASH, "cached writes kept at a crash") \
-	X(WRITE_TORN, "writes torn at a crash") \
-	X(WRITE_IN_FLIGHT, "writes in flight at a crash") \
-	X(OPS_LOST, "unsynced operations lost at a crash") \
-	X(OPS_KEPT, "unsynced operations kept at a crash") \
-	X(LOG_REPLAYS, "imports that replayed the intent log") \
-	X(IMPORTS, "imports") \
-	X(IMPORT_DEGRADED, "imports with a device missing") \
-	X(CLEAN_EXPORTS, "clean exports") \
-	X(COMMITS, "commits asked for") \
-	X(SYNCS, "syncs") \
-	X(ENOSPC, "operations refused with ENOSPC") \
-	X(FILLED, "pools filled to the last block") \
-	X(SPACE_BACK, "pools emptied and used again") \
-	X(DEV_DEATHS, "devices that died") \
-	X(DEV_OFFLINE, "devices taken offline") \
-	X(DEV_HANGS, "devices that hung") \
-	X(DEV_RETURNS, "devices that returned") \
+#define COVER_LIST(X)                                                    \
+	X(SEEDS, "seeds")                                                \
+	X(OPS, "operations")                                             \
+	X(READS_CHECKED, "reads compared")                               \
+	X(CRASHES, "crashes")                                            \
+	X(CRASH_IN_IMPORT, "crashes during import")                      \
+	X(CRASH_IN_VERIFY, "crashes during verification")                \
+	X(CRASH_LOSE_ALL, "power cuts that lost every cache")            \
+	X(WRITE_LOST_AT_CRASH, "cached writes lost at a crash")          \
+	X(WRITE_KEPT_AT_CRASH, "cached writes kept at a crash")          \
+	X(WRITE_TORN, "writes torn at a crash")                          \
+	X(WRITE_IN_FLIGHT, "writes in flight at a crash")                \
+	X(OPS_LOST, "unsynced operations lost at a crash")               \
+	X(OPS_KEPT, "unsynced operations kept at a crash")               \
+	X(LOG_REPLAYS, "imports that replayed the intent log")           \
+	X(IMPORTS, "imports")                                            \
+	X(IMPORT_DEGRADED, "imports with a device missing")              \
+	X(CLEAN_EXPORTS, "clean exports")                                \
+	X(COMMITS, "commits asked for")                                  \
+	X(SYNCS, "syncs")                                                \
+	X(ENOSPC, "operations refused with ENOSPC")                      \
+	X(FILLED, "pools filled to the last block")                      \
+	X(SPACE_BACK, "pools emptied and used again")                    \
+	X(DEV_DEATHS, "devices that died")                               \
+	X(DEV_OFFLINE, "devices taken offline")                          \
+	X(DEV_HANGS, "devices that hung")                                \
+	X(DEV_RETURNS, "devices that returned")                          \
 	X(DEV_OLD_CONTENT, "devices present with old content at import") \
-	X(RESYNCS, "resyncs completed") \
-	X(SECOND_DEATH, "other device lost after a resync") \
-	X(READ_ERRORS, "read errors injected") \
-	X(WRITE_ERRORS, "write errors injected") \
-	X(FLUSH_ERRORS, "flush errors injected") \
-	X(ROT, "blocks rotten") \
-	X(LOST_WRITES, "writes acknowledged and dropped") \
-	X(MISDIRECTED, "writes misdirected") \
-	X(REPAIRS, "blocks repaired by the pool") \
-	X(DATA_LOST_OK, "reads refused on copies=1 volumes") \
-	X(VOL_CREATED, "volumes created") \
-	X(VOL_DESTROYED, "volumes destroyed") \
-	X(VOL_RESIZED, "volumes resized") \
-	X(ITEM_CHANGES, "item changes") \
-	X(CHECKS, "pool checks") \
+	X(RESYNCS, "resyncs completed")                                  \
+	X(SECOND_DEATH, "other device lost after a resync")              \
+	X(READ_ERRORS, "read errors injected")                           \
+	X(WRITE_ERRORS, "write errors injected")                         \
+	X(FLUSH_ERRORS, "flush errors injected")                         \
+	X(ROT, "blocks rotten")                                          \
+	X(LOST_WRITES, "writes acknowledged and dropped")                \
+	X(MISDIRECTED, "writes misdirected")                             \
+	X(REPAIRS, "blocks repaired by the pool")                        \
+	X(DATA_LOST_OK, "reads refused on copies=1 volumes")             \
+	X(VOL_CREATED, "volumes created")                                \
+	X(VOL_DESTROYED, "volumes destroyed")                            \
+	X(VOL_RESIZED, "volumes resized")                                \
+	X(ITEM_CHANGES, "item changes")                                  \
+	X(CHECKS, "pool checks")                                         \
 	X(DISCARDS, "discards")
 
 enum cover_id {
 #define COVER_ENUM(id, text) COVER_##id,
 	COVER_LIST(COVER_ENUM)
 #undef COVER_ENUM
-	COVER_MAX
+		COVER_MAX
 };
 
-struct cover { uint64_t n[COVER_MAX]; };
+struct cover {
+	uint64_t n[COVER_MAX];
+};
 extern struct cover *cover;
 
 static inline void cover_add(enum cover_id id, uint64_t n)
 {
 	__atomic_fetch_add(&cover->n[id], n, __ATOMIC_RELAXED);
 }
-static inline void cover_hit(enum cover_id id) { cover_add(id, 1); }
+static inline void cover_hit(enum cover_id id)
+{
+	cover_add(id, 1);
+}
 
 /* Use memory shared with children that are forked later. */
 void cover_share(void);

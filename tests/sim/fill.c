@@ -8,10 +8,10 @@
 #include "tests/sim/sim_reactor.h"
 #include "tests/sim/world.h"
 
-#define FILL_BLOCKS_MAX 81920u
+#define FILL_BLOCKS_MAX	 81920u
 #define SPACE_TIMEOUT_MS 120000u
 
-static struct wvol *fill_vol;    /* one world per process */
+static struct wvol *fill_vol; /* one world per process */
 static uint64_t filled_bytes, used_before;
 static unsigned hurts_before;
 
@@ -32,14 +32,14 @@ static void make_volume(struct world *w)
 		if (w->vol[i].no == w->next_vol - 1)
 			fill_vol = &w->vol[i];
 	if (fill_vol->opt.type == VOL_TYPE_BLOCK) {
-		fill_vol = NULL;         /* too small for the pool: try again another time */
+		fill_vol = NULL; /* too small for the pool: try again another time */
 		return;
 	}
 	/* One large space instead of the usual ones. */
-	struct hist_space s = { VOL_OBJECT_FIRST, 0, FILL_BLOCKS_MAX };
+	struct hist_space s = {VOL_OBJECT_FIRST, 0, FILL_BLOCKS_MAX};
 	hist_destroy(fill_vol->h);
 	fill_vol->h = hist_create(fill_vol->no, &w->clock, &s, 1, 96, 0);
-	fill_vol->closing = true;        /* workers stay out */
+	fill_vol->closing = true; /* workers stay out */
 	filled_bytes = 0;
 	hurts_before = w->hurts;
 }
@@ -68,7 +68,8 @@ static void fill(struct world *w)
 	uint64_t step = rng_range(&w->rng, 8, w->popt.delta_bytes / 8 / HIST_BLOCK) * HIST_BLOCK;
 	if (step > WORLD_WRITE_MAX)
 		step = WORLD_WRITE_MAX;
-	/* Big pieces until they do not fit, then small ones; frees of commits may make room again. */
+	/* Big pieces until they do not fit, then small ones; frees of commits may make room
+	 * again. */
 	for (unsigned refused = 0; refused < 4;) {
 		if (filled_bytes + step > FILL_BLOCKS_MAX * (uint64_t)HIST_BLOCK)
 			break;
@@ -127,18 +128,19 @@ static void use_again(struct world *w)
 	for (uint64_t at = 0; at < half / 2; at += step) {
 		int rc = write_at(w, at, step);
 		if (rc && (w->victim >= 0 || w->hurts != hurts_before))
-			return;          /* with a device less it need not fit */
+			return; /* with a device less it need not fit */
 		if (rc)
-			world_fail(w, "after half of %llu bytes was punched on a full pool only "
-				   "%llu could be written", (unsigned long long)filled_bytes,
-				   (unsigned long long)at);
+			world_fail(w,
+				   "after half of %llu bytes was punched on a full pool only "
+				   "%llu could be written",
+				   (unsigned long long)filled_bytes, (unsigned long long)at);
 	}
 	cover_hit(COVER_SPACE_BACK);
 }
 
 static void empty(struct world *w)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	vol_close(fill_vol->v);
 	fill_vol->v = NULL;
 	fill_vol->state = WVOL_DESTROYING;
@@ -151,8 +153,10 @@ static void empty(struct world *w)
 	uint64_t start = world_now_ms(w), slack = 12u << 20;
 	while (raw_used(w) > used_before + slack) {
 		if (world_now_ms(w) - start > SPACE_TIMEOUT_MS)
-			world_fail(w, "space of a destroyed volume did not return: %llu of raw bytes "
-				   "used, %llu before", (unsigned long long)raw_used(w),
+			world_fail(w,
+				   "space of a destroyed volume did not return: %llu raw "
+				   "bytes used, %llu before",
+				   (unsigned long long)raw_used(w),
 				   (unsigned long long)used_before);
 		co_sleep_ns(100 * SIM_MS);
 		pool_commit(w->pool);

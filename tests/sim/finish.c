@@ -1,4 +1,4 @@
-/* finish: the end of a seed: everything healed, compared, compared without a device, and checked. */
+/* finish: the end of a seed: everything healed, compared, compared without a device, checked. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +59,7 @@ static void silence(struct world *w)
 static void destroy_all(struct world *w)
 {
 	static struct pool_status st;
-	struct err e = { 0 };
+	struct err e = {0};
 	world_close_volumes(w);
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
 		if (w->vol[i].state == WVOL_NONE)
@@ -78,8 +78,10 @@ static void destroy_all(struct world *w)
 		if (st.raw_used_bytes < st.raw_bytes / 2 && !st.volumes)
 			break;
 		if (world_now_ms(w) - start > REAP_TIMEOUT_MS)
-			world_fail(w, "all volumes destroyed, but %llu of %llu bytes are used and %u "
-				   "volumes left", (unsigned long long)st.raw_used_bytes,
+			world_fail(w,
+				   "all volumes destroyed, but %llu of %llu bytes are used "
+				   "and %u volumes left",
+				   (unsigned long long)st.raw_used_bytes,
 				   (unsigned long long)st.raw_bytes, st.volumes);
 		co_sleep_ns(100 * SIM_MS);
 	}

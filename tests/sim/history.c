@@ -76,10 +76,22 @@ const struct hist_space *hist_space(const struct history *h, unsigned space)
 	return &h->space[space];
 }
 
-unsigned hist_spaces(const struct history *h) { return h->nspaces; }
-unsigned hist_keys(const struct history *h) { return h->nkeys; }
-uint32_t hist_seq(const struct hist_op *op) { return op->seq; }
-uint64_t hist_now(struct history *h) { return ++*h->clock; }
+unsigned hist_spaces(const struct history *h)
+{
+	return h->nspaces;
+}
+unsigned hist_keys(const struct history *h)
+{
+	return h->nkeys;
+}
+uint32_t hist_seq(const struct hist_op *op)
+{
+	return op->seq;
+}
+uint64_t hist_now(struct history *h)
+{
+	return ++*h->clock;
+}
 
 /* ---- cells ---- */
 
@@ -155,7 +167,8 @@ static void op_set_range(struct history *h, struct hist_op *op, unsigned space, 
 	op->space = (uint8_t)space;
 	op->off = off < end ? off : end;
 	op->len = len < end - op->off ? len : end - op->off;
-	for (uint64_t b = op->off / HIST_BLOCK; op->len && b * HIST_BLOCK < op->off + op->len; b++) {
+	uint64_t last = op->len ? (op->off + op->len + HIST_BLOCK - 1) / HIST_BLOCK : 0;
+	for (uint64_t b = op->off / HIST_BLOCK; b < last; b++) {
 		struct hist_blk *k = &h->blk[space][b];
 		if (k->cell.count >= PRUNE_AT)
 			cell_prune(h, &k->cell, b);
@@ -208,7 +221,7 @@ struct hist_op *hist_resize(struct history *h, uint64_t size)
 
 void hist_fill(const struct history *h, const struct hist_op *op, uint8_t *buf)
 {
-	struct stamp s = { h->vol, op->space, op->style, op->seq };
+	struct stamp s = {h->vol, op->space, op->style, op->seq};
 	stamp_fill(s, op->off, op->len, buf);
 }
 
@@ -252,7 +265,7 @@ uint16_t hist_item_make(const struct history *h, unsigned key, uint32_t seq, uin
 	struct sim_rng g = rng_of((uint64_t)h->vol << 48 | (uint64_t)key << 32 | seq, 7);
 	uint64_t max = rng_chance(&g, 1, 16) ? HIST_ITEM_MAX - 24 : 240;
 	uint16_t len = (uint16_t)(24 + rng_below(&g, max));
-	uint32_t head[6] = { h->vol, key, seq, len, 0, 0 };
+	uint32_t head[6] = {h->vol, key, seq, len, 0, 0};
 	memcpy(buf, head, sizeof(head));
 	for (uint16_t i = 24; i < len; i++)
 		buf[i] = (uint8_t)(seq * 31 + key * 7 + i);

@@ -1,8 +1,9 @@
 /* history: what was done to one volume, and whether a state of it can be explained (law 4).
  *
- * Every operation has an interval on one clock: from its submission to its acknowledgement (never, if none came).
- * x is before y when x was acknowledged before y was submitted; otherwise they overlap and either
- * order is right. A state after a crash is right when a cut of the history explains it:
+ * Every operation has an interval on one clock: from its submission to its acknowledgement
+ * (never, if none came). x is before y when x was acknowledged before y was submitted; otherwise
+ * they overlap and either order is right. A state after a crash is right when a cut of the
+ * history explains it:
  *
  *   T = the latest submission among: operations seen in the state, syncs that returned 0
  *   every operation acknowledged before T must be there; everything else may be there or not
@@ -11,8 +12,8 @@
  * submitted(j)) and j must be there: acknowledged(j) < T, or j is atomic and was seen elsewhere.
  * A read in operation is the same with T = the read's own submission.
  *
- * Cells: 4 KiB blocks of data (cut in segments where operations begin and end), items (keys), the size.
- * Pure memory, one thread.
+ * Cells: 4 KiB blocks of data (cut in segments where operations begin and end), items (keys), the
+ * size. Pure memory, one thread.
  */
 #ifndef TARN_TESTS_HISTORY_H
 #define TARN_TESTS_HISTORY_H
@@ -21,17 +22,22 @@
 #include <stdint.h>
 #include "tests/sim/stamp.h"
 
-#define HIST_BLOCK 4096u
+#define HIST_BLOCK	4096u
 #define HIST_SPACES_MAX 4
-#define HIST_ITEM_MAX 3800u
-#define HIST_NEVER UINT64_MAX
+#define HIST_ITEM_MAX	3800u
+#define HIST_NEVER	UINT64_MAX
 
 struct history;
 struct hist_op;
 
 /* A window of an object: bytes [base, base + blocks * 4 KiB). */
-struct hist_space { uint64_t object, base, blocks; };
-struct hist_key { uint16_t key; bool put; };
+struct hist_space {
+	uint64_t object, base, blocks;
+};
+struct hist_key {
+	uint16_t key;
+	bool put;
+};
 
 /* clock: shared by all volumes of a run. */
 struct history *hist_create(uint8_t vol, uint64_t *clock, const struct hist_space *spaces,
@@ -54,10 +60,10 @@ void hist_fill(const struct history *h, const struct hist_op *op, uint8_t *buf);
 uint32_t hist_seq(const struct hist_op *op);
 
 void hist_ack(struct history *h, struct hist_op *op);
-void hist_drop(struct history *h, struct hist_op *op);  /* failed cleanly: did not happen */
+void hist_drop(struct history *h, struct hist_op *op); /* failed cleanly: did not happen */
 /* Anything acknowledged before `since` is durable. */
 void hist_synced(struct history *h, uint64_t since);
-uint64_t hist_now(struct history *h);                   /* a fresh point on the clock */
+uint64_t hist_now(struct history *h); /* a fresh point on the clock */
 uint64_t hist_ops_open(const struct history *h);
 
 /* Value of a key as written by op seq; returns its length. */
@@ -80,13 +86,15 @@ bool hist_touched(const struct history *h, unsigned space, uint64_t block);
 void hist_found_begin(struct history *h);
 void hist_found_block(struct history *h, unsigned space, uint64_t block, const uint8_t *data);
 void hist_found_unreadable(struct history *h, unsigned space, uint64_t block);
-void hist_found_item(struct history *h, unsigned key, uint32_t seq);   /* 0: absent */
+void hist_found_item(struct history *h, unsigned key, uint32_t seq); /* 0: absent */
 void hist_found_size(struct history *h, uint64_t size);
 /* complete: nothing acknowledged may be missing (no crash happened). */
 bool hist_judge(struct history *h, bool complete, char *why, size_t why_size);
 /* Then either go on as if nobody had looked, or take what was found as the new beginning. */
 void hist_judge_end(struct history *h);
-struct hist_tally { uint64_t kept, lost; };      /* unsynced operations */
+struct hist_tally {
+	uint64_t kept, lost;
+}; /* unsynced operations */
 void hist_rebase(struct history *h, struct hist_tally *ret_t);
 
 #endif

@@ -74,7 +74,7 @@ static uint64_t observe(const struct hist_cand *all, unsigned n)
 
 static void op_text(const struct hist_op *op, char *out, size_t size)
 {
-	static const char *const kind[] = { "write", "zero", "items", "resize" };
+	static const char *const kind[] = {"write", "zero", "items", "resize"};
 	if (!op) {
 		snprintf(out, size, "the base");
 		return;
@@ -121,15 +121,16 @@ static unsigned segment_cands(struct history *h, const struct hist_blk *k, uint6
 		const struct hist_op *op = k->cell.ops[i];
 		if (op->off > from || op->off + op->len < to)
 			continue;
-		struct stamp s = { h->vol, op->space, op->style, op->seq };
-		bool match = op->kind != HIST_WRITE ? zero :
-			     (!zero || len < 8) && !found && stamp_match(s, from, len, got);
+		struct stamp s = {h->vol, op->space, op->style, op->seq};
+		bool match = op->kind != HIST_WRITE ? zero
+						    : (!zero || len < 8) && !found &&
+							      stamp_match(s, from, len, got);
 		if (match && op->kind == HIST_WRITE && len >= 16)
 			found = true;
-		h->cand[n++] = (struct hist_cand){ op, match };
+		h->cand[n++] = (struct hist_cand){op, match};
 	}
 	bool base = k->base ? !memcmp(k->base + from % HIST_BLOCK, got, len) : zero;
-	h->cand[n++] = (struct hist_cand){ NULL, base };
+	h->cand[n++] = (struct hist_cand){NULL, base};
 	return n;
 }
 
@@ -146,7 +147,7 @@ static unsigned edges(const struct hist_blk *k, uint64_t from, uint64_t to, uint
 	out[n++] = from;
 	for (unsigned i = 0; i < k->cell.count && n + 3 < EDGES_MAX; i++) {
 		const struct hist_op *op = k->cell.ops[i];
-		uint64_t e[2] = { op->off, op->off + op->len };
+		uint64_t e[2] = {op->off, op->off + op->len};
 		for (unsigned j = 0; j < 2; j++)
 			if (e[j] > from && e[j] < to)
 				out[n++] = e[j];
@@ -160,7 +161,10 @@ static unsigned edges(const struct hist_blk *k, uint64_t from, uint64_t to, uint
 	return kept;
 }
 
-struct piece { uint64_t from, to; const uint8_t *got; };
+struct piece {
+	uint64_t from, to;
+	const uint8_t *got;
+};
 
 /* Judge [from, to) inside one block. t NULL: only observe, raising *ret_t. */
 static bool block_check(struct history *h, unsigned space, struct piece p, const uint64_t *t,
@@ -191,7 +195,8 @@ static bool block_check(struct history *h, unsigned space, struct piece p, const
 		} else {
 			char text[128];
 			stamp_describe(edge[i], edge[i + 1] - edge[i], got, text, sizeof(text));
-			snprintf(why + len, why_size - (size_t)len, "holds foreign bytes: %s", text);
+			snprintf(why + len, why_size - (size_t)len, "holds foreign bytes: %s",
+				 text);
 		}
 		return false;
 	}
@@ -206,7 +211,7 @@ bool hist_check_read(struct history *h, unsigned space, uint64_t off, uint64_t l
 		uint64_t next = (at / HIST_BLOCK + 1) * HIST_BLOCK;
 		if (next > end)
 			next = end;
-		struct piece p = { at, next, buf + (at - off) };
+		struct piece p = {at, next, buf + (at - off)};
 		if (!block_check(h, space, p, &since, NULL, why, why_size))
 			return false;
 		at = next;
@@ -232,9 +237,9 @@ static unsigned item_cands(struct history *h, unsigned key, uint32_t seq)
 	for (unsigned i = 0; i < it->cell.count; i++) {
 		const struct hist_op *op = it->cell.ops[i];
 		bool match = op_puts(op, key) ? seq == op->seq : !seq;
-		h->cand[n++] = (struct hist_cand){ op, match };
+		h->cand[n++] = (struct hist_cand){op, match};
 	}
-	h->cand[n++] = (struct hist_cand){ NULL, seq == it->base };
+	h->cand[n++] = (struct hist_cand){NULL, seq == it->base};
 	return n;
 }
 
@@ -243,9 +248,9 @@ static unsigned size_cands(struct history *h, uint64_t size)
 	unsigned n = 0;
 	cand_begin(h, h->size_cell.count);
 	for (unsigned i = 0; i < h->size_cell.count; i++)
-		h->cand[n++] = (struct hist_cand){ h->size_cell.ops[i],
-						   h->size_cell.ops[i]->size == size };
-	h->cand[n++] = (struct hist_cand){ NULL, size == h->size_base };
+		h->cand[n++] =
+			(struct hist_cand){h->size_cell.ops[i], h->size_cell.ops[i]->size == size};
+	h->cand[n++] = (struct hist_cand){NULL, size == h->size_base};
 	return n;
 }
 
@@ -336,8 +341,8 @@ static bool pass(struct history *h, const uint64_t *t, uint64_t *ret_t, char *wh
 			const struct hist_blk *k = &h->blk[s][b];
 			if (k->found == FOUND_NOT || k->found == FOUND_UNREADABLE)
 				continue;
-			struct piece p = { b * HIST_BLOCK, (b + 1) * HIST_BLOCK,
-					   k->found == FOUND_DATA ? k->data : zeros };
+			struct piece p = {b * HIST_BLOCK, (b + 1) * HIST_BLOCK,
+					  k->found == FOUND_DATA ? k->data : zeros};
 			if (!block_check(h, s, p, t, ret_t, why, why_size))
 				return false;
 		}

@@ -8,34 +8,40 @@ enum hist_kind { HIST_WRITE, HIST_ZERO, HIST_ITEMS, HIST_RESIZE };
 struct hist_op {
 	uint32_t seq;
 	uint8_t kind, space, style;
-	bool atomic;             /* all of it or nothing survives */
+	bool atomic; /* all of it or nothing survives */
 	bool dropped;
-	bool seen;               /* while judging: some of it is in the state */
-	uint64_t off, len;       /* in the space */
-	uint64_t size;           /* HIST_RESIZE */
+	bool seen;	   /* while judging: some of it is in the state */
+	uint64_t off, len; /* in the space */
+	uint64_t size;	   /* HIST_RESIZE */
 	uint64_t start, ack;
 	struct hist_key *keys;
 	unsigned nkeys;
 };
 
-struct hist_cell { struct hist_op **ops; unsigned count, cap; };
+struct hist_cell {
+	struct hist_op **ops;
+	unsigned count, cap;
+};
 
 enum found { FOUND_NOT, FOUND_DATA, FOUND_ZERO, FOUND_UNREADABLE };
 struct hist_blk {
 	struct hist_cell cell;
-	uint8_t *base;           /* NULL: zeros */
-	uint8_t *data;           /* found */
-	uint8_t found;           /* enum found */
+	uint8_t *base; /* NULL: zeros */
+	uint8_t *data; /* found */
+	uint8_t found; /* enum found */
 	bool touched;
 };
 struct hist_item {
 	struct hist_cell cell;
-	uint32_t base, seq;      /* 0: absent */
+	uint32_t base, seq; /* 0: absent */
 	bool found;
 };
 
 /* What may explain a piece: the base (op NULL) or an operation. */
-struct hist_cand { const struct hist_op *op; bool match; };
+struct hist_cand {
+	const struct hist_op *op;
+	bool match;
+};
 
 struct history {
 	uint8_t vol;
@@ -52,9 +58,9 @@ struct history {
 	size_t nops, ops_cap;
 	uint32_t next_seq;
 	uint64_t synced;
-	uint64_t cut;            /* T of the last judgement */
+	uint64_t cut; /* T of the last judgement */
 
-	struct hist_cand *cand;  /* scratch */
+	struct hist_cand *cand; /* scratch */
 	unsigned cand_cap;
 };
 

@@ -4,18 +4,18 @@
 #include "pool/vol.h"
 #include "tests/sim/history.h"
 
-#define ITEM_KEYS_MAX 8u       /* in one change */
+#define ITEM_KEYS_MAX 8u /* in one change */
 
 /* Neighbours of data of the same objects, spread over objects and types. */
 static inline struct key item_key(unsigned k)
 {
-	return (struct key){ VOL_OBJECT_FIRST + k % 5, (uint8_t)(1 + k % 3), k * 7 };
+	return (struct key){VOL_OBJECT_FIRST + k % 5, (uint8_t)(1 + k % 3), k * 7};
 }
 
 struct item_query {
 	const struct history *h;
 	uint16_t key;
-	uint32_t seq;        /* 0: absent */
+	uint32_t seq; /* 0: absent */
 	bool foreign;
 };
 int item_query_fn(struct vol *vol, void *arg);
@@ -25,7 +25,7 @@ struct item_change {
 	const struct hist_key *keys;
 	unsigned n;
 	uint32_t seq;
-	uint64_t new_object;  /* taken when want_object */
+	uint64_t new_object; /* taken when want_object */
 	bool want_object;
 };
 int item_change_fn(struct vol *vol, void *arg);

@@ -36,7 +36,7 @@ static void drop_pool(struct rig *g)
 
 void rig_fini(struct rig *g)
 {
-	g->bus.frozen = true;    /* I/O under way at close is nobody's fault any more */
+	g->bus.frozen = true; /* I/O under way at close is nobody's fault any more */
 	drop_pool(g);
 	for (unsigned i = 0; i < g->ndisks; i++)
 		sim_disk_destroy(g->disk[i]);
@@ -47,8 +47,9 @@ bool rig_run(struct rig *g, co_fn *fn, void *arg, const char *what)
 {
 	enum sim_end end = sim_reactor_call(g->r, fn, arg, HANG_NS);
 	if (end == SIM_IDLE || end == SIM_LATE) {
-		printf("hang in %s: %s\n", what, end == SIM_IDLE ? "no event is left" :
-		       "not done after hours of virtual time");
+		printf("hang in %s: %s\n", what,
+		       end == SIM_IDLE ? "no event is left"
+				       : "not done after hours of virtual time");
 		fflush(stdout);
 		abort();
 	}
@@ -95,7 +96,7 @@ int rig_export(struct rig *g, struct err *e)
 int rig_check(struct rig *g, uint64_t *ret_problems, char *out, size_t size)
 {
 	struct pool_check_result r;
-	struct err e = { 0 };
+	struct err e = {0};
 	char *text = NULL;
 	size_t len = 0;
 	FILE *f = open_memstream(&text, &len);

@@ -27,7 +27,7 @@ void rig_cut(struct rig *g, enum sim_cut how);
 
 /* In a coroutine: */
 int rig_create(struct rig *g, uint64_t chunk_bytes, struct err *e);
-int rig_import(struct rig *g, struct err *e);      /* all disks */
+int rig_import(struct rig *g, struct err *e); /* all disks */
 int rig_export(struct rig *g, struct err *e);
 /* Deep check; text of the first problem in out. 0, or an error of the check itself. */
 int rig_check(struct rig *g, uint64_t *ret_problems, char *out, size_t size);

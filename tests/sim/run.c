@@ -5,7 +5,7 @@
 #include "tests/sim/sim_reactor.h"
 #include "tests/sim/world.h"
 
-#define ROUNDS_MAX 1000u
+#define ROUNDS_MAX	 1000u
 #define ROUND_TIMEOUT_NS (6 * 3600 * SIM_SEC)
 
 static bool all_done(void *arg)
@@ -45,8 +45,8 @@ void run_round(struct world *w, uint64_t ops, bool may_crash)
 	w->ops_left = ops;
 	world_arm(w, may_crash ? 4000 : 0);
 	spawn(w);
-	enum sim_end end = sim_reactor_run(w->r, all_done, w,
-					   w->r->ops->now_ns(w->r) + ROUND_TIMEOUT_NS);
+	enum sim_end end =
+		sim_reactor_run(w->r, all_done, w, w->r->ops->now_ns(w->r) + ROUND_TIMEOUT_NS);
 	if (end == SIM_IDLE || end == SIM_LATE) {
 		char text[512];
 		world_fail(w, "hang in a round (%s):%s", end == SIM_IDLE ? "idle" : "late",
@@ -73,8 +73,7 @@ void run_seed(uint64_t seed, const struct sim_opts *opt)
 	cover_hit(COVER_SEEDS);
 	world_log(w, "seed %llu: %u disks, faults %d, %u workers, delta %llu, cache %llu",
 		  (unsigned long long)seed, w->ndisks, w->faults, w->nworkers,
-		  (unsigned long long)w->popt.delta_bytes,
-		  (unsigned long long)w->popt.cache_bytes);
+		  (unsigned long long)w->popt.delta_bytes, (unsigned long long)w->popt.cache_bytes);
 	world_start(w);
 	uint64_t rounds = rng_range(&w->rng, 2, 4);
 	uint64_t fill_round = rng_chance(&w->rng, 1, 8) ? rng_below(&w->rng, 3) : UINT64_MAX;

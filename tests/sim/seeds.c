@@ -8,10 +8,13 @@
 #include "tests/sim/seeds.h"
 
 #define FAILURES_SHOWN 20u
-#define JOBS_MAX 64u
-#define CHILD_SECONDS 120u    /* a loop without end in the code under test */
+#define JOBS_MAX       64u
+#define CHILD_SECONDS  120u /* a loop without end in the code under test */
 
-struct job { pid_t pid; uint64_t seed; };
+struct job {
+	pid_t pid;
+	uint64_t seed;
+};
 
 static pid_t start(const struct seeds *s, seeds_fn *fn, void *arg, uint64_t seed)
 {
@@ -82,7 +85,7 @@ unsigned seeds_run(const struct seeds *s, seeds_fn *fn, void *arg, uint64_t *ret
 			unsigned i = 0;
 			while (jobs[i].pid)
 				i++;
-			jobs[i] = (struct job){ start(s, fn, arg, seed), seed };
+			jobs[i] = (struct job){start(s, fn, arg, seed), seed};
 			seed++;
 			busy++;
 			continue;

@@ -1,7 +1,7 @@
 /* seeds: runs a function for many seeds, each in a process of its own, several at a time.
  *
- * A seed fails when its process ends with a status other than 0, by a signal (an assertion, a sanitizer) or
- * not at all within child_seconds of real time.
+ * A seed fails when its process ends with a status other than 0, by a signal (an assertion, a
+ * sanitizer) or not at all within child_seconds of real time.
  */
 #ifndef TARN_TESTS_SEEDS_H
 #define TARN_TESTS_SEEDS_H
@@ -10,9 +10,9 @@
 
 struct seeds {
 	uint64_t first, last;
-	unsigned jobs;            /* 0: one per processor */
-	unsigned limit_seconds;   /* begin no new seed afterwards; 0: no limit */
-	unsigned child_seconds;   /* 0: 120 */
+	unsigned jobs;		/* 0: one per processor */
+	unsigned limit_seconds; /* begin no new seed afterwards; 0: no limit */
+	unsigned child_seconds; /* 0: 120 */
 	bool stop_at_first;
 };
 

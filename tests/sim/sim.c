@@ -48,37 +48,63 @@ static void usage(FILE *f)
 		"  --verbose       print every operation; --trace: every I/O too\n"
 		"  --no-faults     power cuts only\n"
 		"  --no-single     at least two copies of everything\n"
-		"  --canary X      a planted bug, has to be found: disks that lie (no-flush, no-fua,\n"
-		"                  lost-writes) or code that does (%s)\n",
+		"  --canary X      a planted bug, has to be found: disks that lie (no-flush,\n"
+		"                  no-fua, lost-writes) or code that does (%s)\n",
 		canary_names);
 }
 
 static void parse(int argc, char **argv, struct run *r)
 {
 	static const struct option opts[] = {
-		{ "seed", 1, NULL, 's' }, { "seeds", 1, NULL, 'S' }, { "ops", 1, NULL, 'o' },
-		{ "seconds", 1, NULL, 't' }, { "jobs", 1, NULL, 'j' }, { "first", 0, NULL, 'f' },
-		{ "verbose", 0, NULL, 'v' }, { "trace", 0, NULL, 'T' },
-		{ "no-faults", 0, NULL, 'n' }, { "no-single", 0, NULL, '2' },
-		{ "canary", 1, NULL, 'c' }, { "help", 0, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+		{"seed", 1, NULL, 's'},	     {"seeds", 1, NULL, 'S'},  {"ops", 1, NULL, 'o'},
+		{"seconds", 1, NULL, 't'},   {"jobs", 1, NULL, 'j'},   {"first", 0, NULL, 'f'},
+		{"verbose", 0, NULL, 'v'},   {"trace", 0, NULL, 'T'},  {"no-faults", 0, NULL, 'n'},
+		{"no-single", 0, NULL, '2'}, {"canary", 1, NULL, 'c'}, {"help", 0, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
 	bool ok = true;
 	for (int c; (c = getopt_long(argc, argv, "", opts, NULL)) != -1;) {
 		switch (c) {
-		case 's': ok &= seeds_parse(optarg, &r->seeds); r->one = true; break;
-		case 'S': ok &= seeds_parse(optarg, &r->seeds); break;
-		case 'o': r->opt.ops = strtoull(optarg, NULL, 0); break;
-		case 't': r->seeds.limit_seconds = (unsigned)strtoul(optarg, NULL, 0); break;
-		case 'j': r->seeds.jobs = (unsigned)strtoul(optarg, NULL, 0); break;
-		case 'f': r->seeds.stop_at_first = true; break;
-		case 'v': r->opt.verbose = true; break;
-		case 'T': r->opt.verbose = r->opt.trace = true; break;
-		case 'n': r->opt.no_faults = true; break;
-		case '2': r->opt.no_single = true; break;
-		case 'c': r->opt.canary = optarg; break;
-		case 'h': usage(stdout); exit(0);
-		default: ok = false; break;
+		case 's':
+			ok &= seeds_parse(optarg, &r->seeds);
+			r->one = true;
+			break;
+		case 'S':
+			ok &= seeds_parse(optarg, &r->seeds);
+			break;
+		case 'o':
+			r->opt.ops = strtoull(optarg, NULL, 0);
+			break;
+		case 't':
+			r->seeds.limit_seconds = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'j':
+			r->seeds.jobs = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'f':
+			r->seeds.stop_at_first = true;
+			break;
+		case 'v':
+			r->opt.verbose = true;
+			break;
+		case 'T':
+			r->opt.verbose = r->opt.trace = true;
+			break;
+		case 'n':
+			r->opt.no_faults = true;
+			break;
+		case '2':
+			r->opt.no_single = true;
+			break;
+		case 'c':
+			r->opt.canary = optarg;
+			break;
+		case 'h':
+			usage(stdout);
+			exit(0);
+		default:
+			ok = false;
+			break;
 		}
 	}
 	if (r->opt.canary && !canary_set(r->opt.canary) && !world_canary_known(r->opt.canary)) {
@@ -93,7 +119,7 @@ static void parse(int argc, char **argv, struct run *r)
 
 int main(int argc, char **argv)
 {
-	struct run r = { .opt = { .ops = 160 }, .seeds = { .first = 1, .last = 1000 } };
+	struct run r = {.opt = {.ops = 160}, .seeds = {.first = 1, .last = 1000}};
 	/* Memory given back is taken again at the next import: keep it. */
 	mallopt(M_MMAP_THRESHOLD, 1 << 28);
 	mallopt(M_TRIM_THRESHOLD, 1 << 30);

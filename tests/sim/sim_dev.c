@@ -97,7 +97,7 @@ static void iov_copy_in(const struct dev_io *io, uint64_t at, const uint8_t *buf
 
 static void check_request(struct sim_disk *d, const struct dev_io *io)
 {
-	static const char *const name[] = { "read", "write", "flush", "discard" };
+	static const char *const name[] = {"read", "write", "flush", "discard"};
 	if (io->op == DEV_FLUSH)
 		return;
 	uint64_t sum = 0;
@@ -150,14 +150,16 @@ static int finish_read(struct sim_disk *d, const struct dev_io *io)
 	return 0;
 }
 
-/* The buffer must not have changed since the submission: the device may have read it at any time. */
+/* The buffer must not have changed since the submission: the device may have read it before. */
 static void check_unchanged(struct sim_disk *d, const struct dev_io *io, const struct sim_write *w)
 {
 	uint8_t buf[DEV_BLOCK];
 	for (uint32_t i = 0; i < w->count; i++) {
 		iov_copy_out(io, (uint64_t)i * DEV_BLOCK, buf);
 		if (w->blk[i] && memcmp(buf, w->blk[i]->data, DEV_BLOCK))
-			sim_bus_fail(d->bus, "%s: buffer of a write to block %llu changed in flight",
+			sim_bus_fail(d->bus,
+				     "%s: buffer of a write to block %llu changed "
+				     "in flight",
 				     d->name, (unsigned long long)(w->first + i));
 	}
 }
@@ -250,7 +252,7 @@ static int finish(struct sim_disk *d, struct sim_req *q)
 
 static void trace(struct sim_disk *d, const struct dev_io *io, const char *what)
 {
-	static const char *const name[] = { "read", "write", "flush", "discard" };
+	static const char *const name[] = {"read", "write", "flush", "discard"};
 	printf("  %llu %s %s %s %llu+%llu%s res %d\n", (unsigned long long)d->bus->ticks, d->name,
 	       what, name[io->op], (unsigned long long)(io->off_bytes / DEV_BLOCK),
 	       (unsigned long long)(io->len_bytes / DEV_BLOCK),
@@ -281,7 +283,7 @@ static uint64_t latency(struct sim_disk *d, const struct dev_io *io)
 	uint64_t ns = mean / 4 + rng_below(&d->rng, mean + mean / 2 + 1);
 	if (io->op == DEV_FLUSH)
 		ns *= 4;
-	ns += io->len_bytes / 2;    /* 2 GB/s */
+	ns += io->len_bytes / 2; /* 2 GB/s */
 	if (rng_chance(&d->rng, d->traits.slow_permille, 1000))
 		ns *= 100;
 	return ns;
@@ -358,7 +360,7 @@ static void cable_close(struct dev_backend *b)
 	free(c);
 }
 
-static const struct dev_backend_ops cable_ops = { .submit = submit, .close = cable_close };
+static const struct dev_backend_ops cable_ops = {.submit = submit, .close = cable_close};
 
 struct dev_backend *sim_disk_open(struct sim_disk *d)
 {

@@ -11,7 +11,7 @@
 
 /* ---- blocks and lists ---- */
 
-static struct sim_block *block_free_list;  /* linked through data */
+static struct sim_block *block_free_list; /* linked through data */
 
 struct sim_block *sim_block_new(void)
 {
@@ -126,11 +126,26 @@ void sim_disk_destroy(struct sim_disk *d)
 	free(d);
 }
 
-struct sim_traits *sim_disk_traits(struct sim_disk *d) { return &d->traits; }
-struct sim_faults *sim_disk_faults(struct sim_disk *d) { return &d->faults; }
-const char *sim_disk_name(const struct sim_disk *d) { return d->name; }
-uint64_t sim_disk_size(const struct sim_disk *d) { return d->blocks * DEV_BLOCK; }
-uint64_t sim_disk_blocks(const struct sim_disk *d) { return d->blocks; }
+struct sim_traits *sim_disk_traits(struct sim_disk *d)
+{
+	return &d->traits;
+}
+struct sim_faults *sim_disk_faults(struct sim_disk *d)
+{
+	return &d->faults;
+}
+const char *sim_disk_name(const struct sim_disk *d)
+{
+	return d->name;
+}
+uint64_t sim_disk_size(const struct sim_disk *d)
+{
+	return d->blocks * DEV_BLOCK;
+}
+uint64_t sim_disk_blocks(const struct sim_disk *d)
+{
+	return d->blocks;
+}
 
 void sim_disk_fill_unwritten(const struct sim_disk *d, uint64_t block, uint8_t *out)
 {
@@ -235,7 +250,7 @@ static void tear_block(struct sim_disk *d, uint64_t block, struct sim_block *new
 	else
 		sim_disk_fill_unwritten(d, block, b->data);
 	uint64_t mask = rng_next(&d->rng);
-	if (rng_chance(&d->rng, 1, 2))           /* in order: a beginning only */
+	if (rng_chance(&d->rng, 1, 2)) /* in order: a beginning only */
 		mask = (1ull << rng_below(&d->rng, DEV_BLOCK / SIM_SECTOR + 1)) - 1;
 	for (unsigned s = 0; s < DEV_BLOCK / SIM_SECTOR; s++)
 		if (mask >> s & 1)
@@ -409,8 +424,8 @@ int sim_disk_save(const struct sim_disk *d, const char *path)
 		return -errno;
 	int rc = ftruncate(fd, (off_t)sim_disk_size(d)) ? -errno : 0;
 	for (uint64_t b = 0; !rc && b < d->blocks; b++)
-		if (d->plat[b] && pwrite(fd, d->plat[b]->data, DEV_BLOCK,
-					 (off_t)(b * DEV_BLOCK)) != DEV_BLOCK)
+		if (d->plat[b] &&
+		    pwrite(fd, d->plat[b]->data, DEV_BLOCK, (off_t)(b * DEV_BLOCK)) != DEV_BLOCK)
 			rc = errno ? -errno : -EIO;
 	if (close(fd) && !rc)
 		rc = -errno;

@@ -4,15 +4,16 @@
  *                                        (flush, FUA, or earlier by chance)
  *
  * A power cut decides for every write in flight or in the cache whether it survives, is lost or is
- * torn at 512-byte granularity, independently of the others, so that everything between two barriers
- * may be reordered.
+ * torn at 512-byte granularity, independently of the others, so that everything between two
+ * barriers may be reordered.
  *
  * The disk outlives the pool on it: each open gives a new backend (a cable); a power cut makes
  * the old ones dead. All disks of a run hang on one bus, which counts every submission and
  * completion and stops the machine at a chosen one.
  *
- * Invariants: 1. view = platter + completed writes of the cache; 2. a block made durable disappears from
- * all older cached writes, so that nothing old can come over it; 3. a frozen bus changes nothing.
+ * Invariants: 1. view = platter + completed writes of the cache; 2. a block made durable
+ * disappears from all older cached writes, so that nothing old can come over it; 3. a frozen bus
+ * changes nothing.
  */
 #ifndef TARN_TESTS_SIM_DISK_H
 #define TARN_TESTS_SIM_DISK_H
@@ -29,18 +30,18 @@ struct sim_write;
 
 /* Fails the nth I/O of one kind on any disk of the bus: fault iteration. */
 struct sim_nth {
-	uint64_t at[4];          /* by enum dev_op; 0: never */
+	uint64_t at[4]; /* by enum dev_op; 0: never */
 	uint64_t seen[4];
-	bool all_after;          /* from then on everything fails on every disk */
+	bool all_after; /* from then on everything fails on every disk */
 	bool fired;
-	struct sim_disk *only;  /* NULL or the only disk where it may happen */
+	struct sim_disk *only; /* NULL or the only disk where it may happen */
 };
 
 struct sim_bus {
 	struct reactor *r;
 	struct sim_rng rng;
-	uint64_t ticks;          /* submissions and completions so far */
-	uint64_t halt_at;        /* freeze at this tick; 0: never */
+	uint64_t ticks;	  /* submissions and completions so far */
+	uint64_t halt_at; /* freeze at this tick; 0: never */
 	bool frozen;
 	struct sim_nth nth;
 	bool trace;
@@ -51,22 +52,22 @@ void sim_bus_init(struct sim_bus *bus, struct reactor *r, uint64_t seed);
 
 /* How a disk behaves; may be changed at any time. */
 struct sim_traits {
-	uint64_t latency_ns;         /* mean */
-	unsigned slow_permille;      /* I/Os that take 100 times as long */
-	unsigned destage_permille;   /* chance per completed write that a random one becomes durable; 1000:
-	                                no volatile cache */
-	bool stale_fill;             /* unwritten blocks read as old rubbish, not zeros */
+	uint64_t latency_ns;	   /* mean */
+	unsigned slow_permille;	   /* I/Os that take 100 times as long */
+	unsigned destage_permille; /* chance per completed write that a random one becomes
+				    * durable; 1000: no volatile cache */
+	bool stale_fill;	   /* unwritten blocks read as old rubbish, not zeros */
 	bool discard_ignored;
 };
 struct sim_faults {
 	bool dead;
-	int dead_code;               /* what I/O on a dead disk returns */
+	int dead_code; /* what I/O on a dead disk returns */
 	uint64_t hang_until_ns;
-	unsigned lost_permille;      /* writes acknowledged and dropped */
+	unsigned lost_permille; /* writes acknowledged and dropped */
 	unsigned misdirect_permille;
 	unsigned read_error_permille;
-	unsigned write_errors, flush_errors, read_errors;  /* so many of the next fail */
-	bool ignore_flush, ignore_fua;                     /* a disk that lies: canaries */
+	unsigned write_errors, flush_errors, read_errors; /* so many of the next fail */
+	bool ignore_flush, ignore_fua;			  /* a disk that lies: canaries */
 };
 
 struct sim_disk *sim_disk_create(struct sim_bus *bus, const char *name, uint64_t size_bytes,

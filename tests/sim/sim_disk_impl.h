@@ -1,4 +1,5 @@
-/* sim_disk_impl: the inside of a disk, shared by sim_disk.c (platter and cache) and sim_dev.c (I/O). */
+/* sim_disk_impl: the inside of a disk, shared by sim_disk.c (platter and cache) and sim_dev.c
+ * (I/O). */
 #ifndef TARN_TESTS_SIM_DISK_IMPL_H
 #define TARN_TESTS_SIM_DISK_IMPL_H
 #include "tests/sim/sim_disk.h"
@@ -8,14 +9,18 @@ struct sim_block {
 	uint8_t data[DEV_BLOCK];
 };
 
-/* A write in flight or in the cache: one reference per block; NULL when superseded on the platter. */
+/* A write in flight or in the cache: one reference per block; NULL when superseded on the
+ * platter. */
 struct sim_write {
 	struct sim_write *next, *prev;
 	uint64_t first, done_seq;
 	uint32_t count;
 	struct sim_block *blk[];
 };
-struct sim_write_list { struct sim_write *head, *tail; uint64_t count; };
+struct sim_write_list {
+	struct sim_write *head, *tail;
+	uint64_t count;
+};
 
 #define SIM_RECENT 256u
 
@@ -24,11 +29,11 @@ struct sim_disk {
 	char name[32];
 	uint64_t blocks, fill_seed;
 	struct sim_block **view, **plat;
-	uint8_t *latent;                 /* bitmap */
+	uint8_t *latent;		     /* bitmap */
 	struct sim_write_list flying, cache; /* cache: in order of completion */
 	uint64_t done_seq;
-	uint32_t gen;                    /* cables of another generation are cut */
-	uint32_t deaths;                 /* what was under way at a death fails */
+	uint32_t gen;				   /* cables of another generation are cut */
+	uint32_t deaths;			   /* what was under way at a death fails */
 	uint64_t recent[SIM_RECENT], recent_count; /* blocks written last: where damage hurts */
 	struct sim_rng rng;
 	struct sim_traits traits;

@@ -130,7 +130,7 @@ struct reactor *sim_reactor_create(uint64_t seed)
 void sim_reactor_at(struct reactor *r, uint64_t at_ns, sim_event_fn *fn, void *arg)
 {
 	struct sim_reactor *s = of(r);
-	heap_push(s, (struct sim_event){ at_ns, rng_next(&s->rng), fn, arg });
+	heap_push(s, (struct sim_event){at_ns, rng_next(&s->rng), fn, arg});
 }
 
 /* One coroutine, any of the ready ones, up to its next yield. */
@@ -171,8 +171,7 @@ static enum sim_end run_loop(struct sim_reactor *s, sim_cond_fn *cond, void *arg
 	}
 }
 
-enum sim_end sim_reactor_run(struct reactor *r, sim_cond_fn *cond, void *arg,
-			     uint64_t deadline_ns)
+enum sim_end sim_reactor_run(struct reactor *r, sim_cond_fn *cond, void *arg, uint64_t deadline_ns)
 {
 	struct sim_reactor *s = of(r);
 	s->halted = false;
@@ -202,7 +201,7 @@ static bool call_done(void *arg)
 
 enum sim_end sim_reactor_call(struct reactor *r, co_fn *fn, void *arg, uint64_t timeout_ns)
 {
-	struct call c = { fn, arg, false };
+	struct call c = {fn, arg, false};
 	if (co_spawn(r, call_main, &c))
 		abort();
 	return sim_reactor_run(r, call_done, &c, of(r)->now_ns + timeout_ns);

@@ -12,14 +12,14 @@
 #include <stdint.h>
 #include "base/reactor.h"
 
-#define SIM_MS 1000000ull
+#define SIM_MS	1000000ull
 #define SIM_SEC 1000000000ull
 
 enum sim_end {
-	SIM_DONE,       /* the condition came true */
-	SIM_HALTED,     /* sim_reactor_halt() was called */
-	SIM_IDLE,       /* nothing is ready and no event is left */
-	SIM_LATE,       /* the deadline passed */
+	SIM_DONE,   /* the condition came true */
+	SIM_HALTED, /* sim_reactor_halt() was called */
+	SIM_IDLE,   /* nothing is ready and no event is left */
+	SIM_LATE,   /* the deadline passed */
 };
 
 struct reactor *sim_reactor_create(uint64_t seed);
@@ -29,8 +29,7 @@ void sim_reactor_at(struct reactor *r, uint64_t at_ns, sim_event_fn *fn, void *a
 
 /* Run until cond(arg), asked after every step. NULL: until idle. */
 typedef bool sim_cond_fn(void *arg);
-enum sim_end sim_reactor_run(struct reactor *r, sim_cond_fn *cond, void *arg,
-			     uint64_t deadline_ns);
+enum sim_end sim_reactor_run(struct reactor *r, sim_cond_fn *cond, void *arg, uint64_t deadline_ns);
 /* Run fn(arg) as a coroutine until it returns. */
 enum sim_end sim_reactor_call(struct reactor *r, co_fn *fn, void *arg, uint64_t timeout_ns);
 

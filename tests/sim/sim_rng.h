@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct sim_rng { uint64_t s; };
+struct sim_rng {
+	uint64_t s;
+};
 
 static inline uint64_t rng_mix(uint64_t z)
 {
@@ -23,7 +25,7 @@ static inline uint64_t rng_next(struct sim_rng *g)
 }
 static inline struct sim_rng rng_of(uint64_t seed, uint64_t stream)
 {
-	return (struct sim_rng){ rng_mix(seed ^ rng_mix(stream + 0x1234567)) };
+	return (struct sim_rng){rng_mix(seed ^ rng_mix(stream + 0x1234567))};
 }
 /* 0 .. n-1; 0 when n is 0. */
 static inline uint64_t rng_below(struct sim_rng *g, uint64_t n)
@@ -42,7 +44,7 @@ static inline bool rng_chance(struct sim_rng *g, uint64_t num, uint64_t den)
 }
 static inline struct sim_rng rng_fork(struct sim_rng *g)
 {
-	return (struct sim_rng){ rng_next(g) };
+	return (struct sim_rng){rng_next(g)};
 }
 /* Roughly log-uniform in 1 .. max: small numbers are likely, large ones happen. */
 static inline uint64_t rng_skewed(struct sim_rng *g, uint64_t max)

@@ -2,7 +2,7 @@
 #include <string.h>
 #include "tests/sim/stamp.h"
 
-#define MUL 0xd6e8feb86659fd93ull
+#define MUL	    0xd6e8feb86659fd93ull
 #define MUL_INVERSE 0xcfee444d8b59a89bull
 
 /* Both ways round; 0 stays 0, so no stamp is zero (volumes count from 1). */
@@ -76,6 +76,7 @@ void stamp_describe(uint64_t off, uint64_t len, const uint8_t *buf, char *out, u
 	}
 	uint64_t v = unscramble(w);
 	snprintf(out, size, "at +%llu %016llx (as a stamp: volume %u space %u op %u offset %llu)",
-		 (unsigned long long)skip, (unsigned long long)w, (unsigned)(v >> 56), (unsigned)(v >> 52 & 15),
-		 (unsigned)(v >> 32 & 0xfffff), (unsigned long long)(v & 0xffffffff) * 8);
+		 (unsigned long long)skip, (unsigned long long)w, (unsigned)(v >> 56),
+		 (unsigned)(v >> 52 & 15), (unsigned)(v >> 32 & 0xfffff),
+		 (unsigned long long)(v & 0xffffffff) * 8);
 }

@@ -48,8 +48,7 @@ static void verify_space(struct world *w, struct wvol *v, unsigned space)
 		end = v->size / HIST_BLOCK;
 	for (uint64_t b = 0; b < end;) {
 		unsigned n = 0;
-		while (n < RUN_BLOCKS && b + n < end &&
-		       (whole || hist_touched(v->h, space, b + n)))
+		while (n < RUN_BLOCKS && b + n < end && (whole || hist_touched(v->h, space, b + n)))
 			n++;
 		if (n)
 			read_blocks(w, v, space, b, n);
@@ -62,7 +61,7 @@ static void verify_space(struct world *w, struct wvol *v, unsigned space)
 
 static void verify_items(struct world *w, struct wvol *v)
 {
-	struct item_query q = { .h = v->h };
+	struct item_query q = {.h = v->h};
 	for (unsigned k = 0; k < hist_keys(v->h); k++) {
 		q.key = (uint16_t)k;
 		int rc = vol_query(v->v, item_query_fn, &q);
@@ -111,21 +110,20 @@ static void verify_list(struct world *w)
 /* A rotten copy is a problem that a check reports; so is what was lost with its only copy. */
 static bool may_have_problems(const struct world *w)
 {
-	return w->damaged_ever &&
-	       (w->faults == FAULTS_SILENT || w->victim >= 0 || w->single_ever);
+	return w->damaged_ever && (w->faults == FAULTS_SILENT || w->victim >= 0 || w->single_ever);
 }
 
 void verify_check(struct world *w, bool deep)
 {
 	struct pool_check_result r;
-	struct err e = { 0 };
+	struct err e = {0};
 	char *text = NULL;
 	size_t size = 0;
 	FILE *f = open_memstream(&text, &size);
 	if (!f)
 		abort();
 	memset(&r, 0, sizeof(r));
-	bool excused = may_have_problems(w);   /* hurt or healed meanwhile is no contradiction */
+	bool excused = may_have_problems(w); /* hurt or healed meanwhile is no contradiction */
 	unsigned hurts = w->hurts;
 	int rc = pool_check(w->pool, deep, f, NULL, NULL, &r, &e);
 	fclose(f);
@@ -155,7 +153,7 @@ void verify_all(struct world *w, bool complete)
 void verify_rebase(struct world *w)
 {
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
-		struct hist_tally t = { 0, 0 };
+		struct hist_tally t = {0, 0};
 		if (!w->vol[i].v)
 			continue;
 		hist_rebase(w->vol[i].h, &t);

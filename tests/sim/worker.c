@@ -16,9 +16,12 @@ struct ctx {
 	struct world *w;
 	struct wvol *v;
 	struct sim_rng *g;
-	unsigned resizes;    /* of v when the operation began */
+	unsigned resizes; /* of v when the operation began */
 };
-struct range { unsigned space; uint64_t off, len; };
+struct range {
+	unsigned space;
+	uint64_t off, len;
+};
 
 /* ---- what came back ---- */
 
@@ -59,8 +62,8 @@ static struct range pick_range(struct ctx *c, uint64_t max)
 		end = c->v->size;
 	uint64_t hot = rng_chance(c->g, 3, 4) ? end / 8 : end;
 	r.off = rng_below(c->g, hot);
-	r.len = rng_chance(c->g, 1, 2) ? rng_below(c->g, 4 * HIST_BLOCK) + 1 :
-					 rng_skewed(c->g, max);
+	r.len = rng_chance(c->g, 1, 2) ? rng_below(c->g, 4 * HIST_BLOCK) + 1
+				       : rng_skewed(c->g, max);
 	if (rng_below(c->g, 100) < c->w->align_percent) {
 		r.off -= r.off % HIST_BLOCK;
 		r.len = (r.len + HIST_BLOCK - 1) / HIST_BLOCK * HIST_BLOCK;
@@ -88,14 +91,14 @@ static unsigned pick_keys(struct ctx *c, struct hist_key *keys)
 
 static uint64_t write_max(struct world *w)
 {
-	uint64_t m = w->popt.delta_bytes / 8;  /* longer ones are not atomic */
+	uint64_t m = w->popt.delta_bytes / 8; /* longer ones are not atomic */
 	return m < WORLD_WRITE_MAX ? m : WORLD_WRITE_MAX;
 }
 
 static void log_op(struct ctx *c, const char *what, struct range r, const struct hist_op *op)
 {
-	world_log(c->w, "w%u %s op %u %s space %u %llu+%llu", c->k->id, c->v->name, hist_seq(op), what,
-		  r.space, (unsigned long long)r.off, (unsigned long long)r.len);
+	world_log(c->w, "w%u %s op %u %s space %u %llu+%llu", c->k->id, c->v->name, hist_seq(op),
+		  what, r.space, (unsigned long long)r.off, (unsigned long long)r.len);
 }
 
 /* ---- data ---- */
@@ -117,7 +120,7 @@ static void do_write(struct ctx *c, bool items)
 	const struct hist_space *s = hist_space(c->v->h, r.space);
 	struct hist_op *op = hist_write(c->v->h, r.space, r.off, r.len,
 					(enum stamp_style)rng_below(c->g, STAMP_STYLES));
-	struct item_change ch = { .h = c->v->h, .keys = keys, .seq = hist_seq(op) };
+	struct item_change ch = {.h = c->v->h, .keys = keys, .seq = hist_seq(op)};
 	if (items) {
 		ch.n = pick_keys(c, keys);
 		hist_add_items(c->v->h, op, keys, ch.n);
@@ -160,7 +163,7 @@ static void do_punch(struct ctx *c)
 	const struct hist_space *s = hist_space(c->v->h, r.space);
 	uint64_t len = r.len;
 	if (c->v->opt.type == VOL_TYPE_FS && rng_chance(c->g, 1, 6)) {
-		len = UINT64_MAX - (s->base + r.off);  /* truncate */
+		len = UINT64_MAX - (s->base + r.off); /* truncate */
 		r.len = UINT64_MAX - r.off;
 	}
 	struct hist_op *op = hist_zero(c->v->h, r.space, r.off, r.len);
@@ -248,8 +251,11 @@ static void do_change(struct ctx *c)
 	struct hist_key keys[ITEM_KEYS_MAX];
 	unsigned n = pick_keys(c, keys);
 	struct hist_op *op = hist_items(c->v->h, keys, n);
-	struct item_change ch = { .h = c->v->h, .keys = keys, .n = n, .seq = hist_seq(op),
-				  .want_object = rng_chance(c->g, 1, 4) };
+	struct item_change ch = {.h = c->v->h,
+				 .keys = keys,
+				 .n = n,
+				 .seq = hist_seq(op),
+				 .want_object = rng_chance(c->g, 1, 4)};
 	cover_hit(COVER_ITEM_CHANGES);
 	c->k->doing = "vol_change";
 	int rc = vol_change(c->v->v, false, item_change_fn, &ch);
@@ -262,7 +268,7 @@ static void do_change(struct ctx *c)
 static void do_query(struct ctx *c)
 {
 	char why[WHY];
-	struct item_query q = { .h = c->v->h };
+	struct item_query q = {.h = c->v->h};
 	q.key = (uint16_t)rng_below(c->g, hist_keys(c->v->h));
 	uint64_t since = hist_now(c->v->h);
 	c->k->doing = "vol_query";
@@ -283,7 +289,7 @@ static void do_resize(struct ctx *c)
 {
 	if (c->v->opt.type != VOL_TYPE_BLOCK || c->v->resizing)
 		return;
-	struct err e = { 0 };
+	struct err e = {0};
 	uint64_t max = hist_space(c->v->h, 0)->blocks;
 	uint64_t size = rng_range(c->g, max / 8, max) * HIST_BLOCK;
 	struct hist_op *op = hist_resize(c->v->h, size);
@@ -291,7 +297,7 @@ static void do_resize(struct ctx *c)
 	c->v->resizing = true;
 	c->v->resizes++;
 	if (size < old)
-		c->v->size = size;  /* nobody goes there any more */
+		c->v->size = size; /* nobody goes there any more */
 	world_log(c->w, "w%u %s op %u resize to %llu", c->k->id, c->v->name, hist_seq(op),
 		  (unsigned long long)size);
 	c->k->doing = "vol_resize";
@@ -317,11 +323,11 @@ static void wvol_history(struct world *w, struct wvol *v)
 	struct hist_space s[3];
 	unsigned n = 0;
 	if (v->opt.type == VOL_TYPE_BLOCK) {
-		s[n++] = (struct hist_space){ VOL_BLOCK_OBJECT, 0, 2048 };
+		s[n++] = (struct hist_space){VOL_BLOCK_OBJECT, 0, 2048};
 	} else {
-		s[n++] = (struct hist_space){ VOL_OBJECT_FIRST, 0, 512 };
-		s[n++] = (struct hist_space){ VOL_OBJECT_FIRST + 1, 0, 64 };
-		s[n++] = (struct hist_space){ VOL_OBJECT_FIRST + 2, (1ull << 42) - 65536, 128 };
+		s[n++] = (struct hist_space){VOL_OBJECT_FIRST, 0, 512};
+		s[n++] = (struct hist_space){VOL_OBJECT_FIRST + 1, 0, 64};
+		s[n++] = (struct hist_space){VOL_OBJECT_FIRST + 2, (1ull << 42) - 65536, 128};
 	}
 	v->h = hist_create(v->no, &w->clock, s, n, v->opt.type == VOL_TYPE_FS ? 96 : 16,
 			   v->opt.size_bytes);
@@ -330,7 +336,7 @@ static void wvol_history(struct world *w, struct wvol *v)
 bool wvol_create(struct world *w, struct sim_rng *g)
 {
 	struct wvol *v = NULL;
-	struct err e = { 0 };
+	struct err e = {0};
 	for (unsigned i = 0; i < WORLD_VOLS_MAX && !v; i++)
 		if (w->vol[i].state == WVOL_NONE)
 			v = &w->vol[i];
@@ -374,7 +380,7 @@ bool wvol_create(struct world *w, struct sim_rng *g)
 static void do_destroy(struct ctx *c)
 {
 	struct wvol *v = c->v;
-	struct err e = { 0 };
+	struct err e = {0};
 	if (v->closing)
 		return;
 	v->closing = true;
@@ -382,7 +388,7 @@ static void do_destroy(struct ctx *c)
 		c->k->doing = "waiting to destroy a volume";
 		co_sleep_ns(SIM_MS);
 	}
-	if (rng_chance(c->g, 1, 4)) {    /* refused while it is open */
+	if (rng_chance(c->g, 1, 4)) { /* refused while it is open */
 		int busy = vol_destroy(c->w->pool, v->name, &e);
 		if (busy != ERR_IN_USE)
 			world_fail(c->w, "vol_destroy of open %s: %d %s", v->name, busy, e.text);
@@ -420,8 +426,7 @@ static void do_status(struct ctx *c)
 	if (st.raw_used_bytes + st.raw_free_bytes > st.raw_bytes)
 		world_fail(c->w, "used %llu + free %llu is more than %llu",
 			   (unsigned long long)st.raw_used_bytes,
-			   (unsigned long long)st.raw_free_bytes,
-			   (unsigned long long)st.raw_bytes);
+			   (unsigned long long)st.raw_free_bytes, (unsigned long long)st.raw_bytes);
 	pool_events(c->w->pool, 0, ev, 64);
 	vol_info_get(c->v->v, &info);
 	if (strcmp(info.name, c->v->name))
@@ -456,25 +461,53 @@ static enum wop pick_op(struct world *w, struct sim_rng *g)
 static void do_op(struct ctx *c, enum wop op)
 {
 	switch (op) {
-	case WOP_WRITE: do_write(c, false); break;
-	case WOP_WRITE_ITEMS: do_write(c, c->v->opt.type == VOL_TYPE_FS); break;
-	case WOP_READ: do_read(c); break;
-	case WOP_PUNCH: do_punch(c); break;
-	case WOP_SYNC: do_sync(c); break;
-	case WOP_CHANGE: do_change(c); break;
-	case WOP_QUERY: do_query(c); break;
-	case WOP_RESERVE: do_reserve(c); break;
-	case WOP_SEEK: do_seek(c); break;
-	case WOP_COMMIT: do_commit(c); break;
-	case WOP_RESIZE: do_resize(c); break;
-	case WOP_CREATE: wvol_create(c->w, c->g); break;
-	case WOP_DESTROY: do_destroy(c); break;
+	case WOP_WRITE:
+		do_write(c, false);
+		break;
+	case WOP_WRITE_ITEMS:
+		do_write(c, c->v->opt.type == VOL_TYPE_FS);
+		break;
+	case WOP_READ:
+		do_read(c);
+		break;
+	case WOP_PUNCH:
+		do_punch(c);
+		break;
+	case WOP_SYNC:
+		do_sync(c);
+		break;
+	case WOP_CHANGE:
+		do_change(c);
+		break;
+	case WOP_QUERY:
+		do_query(c);
+		break;
+	case WOP_RESERVE:
+		do_reserve(c);
+		break;
+	case WOP_SEEK:
+		do_seek(c);
+		break;
+	case WOP_COMMIT:
+		do_commit(c);
+		break;
+	case WOP_RESIZE:
+		do_resize(c);
+		break;
+	case WOP_CREATE:
+		wvol_create(c->w, c->g);
+		break;
+	case WOP_DESTROY:
+		do_destroy(c);
+		break;
 	case WOP_CHECK:
 		c->k->doing = "pool_check";
 		verify_check(c->w, rng_chance(c->g, 1, 2));
 		c->k->doing = NULL;
 		break;
-	case WOP_STATUS: do_status(c); break;
+	case WOP_STATUS:
+		do_status(c);
+		break;
 	case WOP_SLEEP:
 	case WOP_COUNT:
 		c->k->doing = "sleep";
@@ -489,7 +522,7 @@ void worker_main(void *arg)
 	struct world *w = k->w;
 	while (w->ops_left) {
 		w->ops_left--;
-		struct ctx c = { .k = k, .w = w, .g = &k->rng, .v = pick_volume(w, &k->rng) };
+		struct ctx c = {.k = k, .w = w, .g = &k->rng, .v = pick_volume(w, &k->rng)};
 		cover_hit(COVER_OPS);
 		if (!c.v) {
 			if (!wvol_create(w, c.g))

@@ -9,7 +9,7 @@
 #include "tests/sim/world.h"
 
 #define CALL_TIMEOUT_NS (4 * 3600 * SIM_SEC)
-#define BOOT_TRIES 4u
+#define BOOT_TRIES	4u
 
 /* ---- reports ---- */
 
@@ -87,7 +87,10 @@ static void end_check(struct world *w, enum sim_end end, const char *what)
 			   world_doing(w, text, sizeof(text)));
 }
 
-struct world_task { struct world *w; world_fn *fn; };
+struct world_task {
+	struct world *w;
+	world_fn *fn;
+};
 
 static void task_main(void *arg)
 {
@@ -97,7 +100,7 @@ static void task_main(void *arg)
 
 bool world_call(struct world *w, world_fn *fn, const char *what)
 {
-	struct world_task t = { w, fn };
+	struct world_task t = {w, fn};
 	enum sim_end end = sim_reactor_call(w->r, task_main, &t, CALL_TIMEOUT_NS);
 	end_check(w, end, what);
 	return end == SIM_DONE;
@@ -118,13 +121,13 @@ bool world_may_lose(const struct world *w, const struct wvol *v)
 static void weights_init(struct world *w)
 {
 	static const unsigned base[WOP_COUNT] = {
-		[WOP_WRITE] = 40, [WOP_READ] = 20, [WOP_PUNCH] = 8, [WOP_SYNC] = 8,
-		[WOP_CHANGE] = 12, [WOP_QUERY] = 6, [WOP_WRITE_ITEMS] = 6, [WOP_RESERVE] = 2,
-		[WOP_SEEK] = 2, [WOP_COMMIT] = 2, [WOP_RESIZE] = 1, [WOP_CREATE] = 1,
-		[WOP_DESTROY] = 1, [WOP_CHECK] = 1, [WOP_STATUS] = 1, [WOP_SLEEP] = 8,
+		[WOP_WRITE] = 40,  [WOP_READ] = 20,  [WOP_PUNCH] = 8,	    [WOP_SYNC] = 8,
+		[WOP_CHANGE] = 12, [WOP_QUERY] = 6,  [WOP_WRITE_ITEMS] = 6, [WOP_RESERVE] = 2,
+		[WOP_SEEK] = 2,	   [WOP_COMMIT] = 2, [WOP_RESIZE] = 1,	    [WOP_CREATE] = 1,
+		[WOP_DESTROY] = 1, [WOP_CHECK] = 1,  [WOP_STATUS] = 1,	    [WOP_SLEEP] = 8,
 	};
 	for (unsigned i = 0; i < WOP_COUNT; i++) {
-		uint64_t d = rng_below(&w->rng, 6);   /* some seeds do without, some do a lot */
+		uint64_t d = rng_below(&w->rng, 6); /* some seeds do without, some do a lot */
 		w->weight[i] = d == 0 ? base[i] / 4 : d == 1 ? base[i] * 3 : base[i];
 	}
 	w->align_percent = (unsigned)rng_below(&w->rng, 3) * 45;
@@ -132,8 +135,8 @@ static void weights_init(struct world *w)
 
 static void disks_init(struct world *w)
 {
-	static const uint64_t latency[] = { 20000, 100000, 4000000 };
-	static const unsigned destage[] = { 0, 50, 300, 1000 };
+	static const uint64_t latency[] = {20000, 100000, 4000000};
+	static const unsigned destage[] = {0, 50, 300, 1000};
 	w->ndisks = 2 + (unsigned)rng_below(&w->rng, 4);
 	if (w->faults == FAULTS_NONE && rng_chance(&w->rng, 1, 10))
 		w->ndisks = 1;
@@ -173,7 +176,7 @@ static void canary_init(struct world *w)
 
 static void options_init(struct world *w)
 {
-	static const uint64_t commit_ns[] = { 5 * SIM_MS, 100 * SIM_MS, SIM_SEC, 5 * SIM_SEC };
+	static const uint64_t commit_ns[] = {5 * SIM_MS, 100 * SIM_MS, SIM_SEC, 5 * SIM_SEC};
 	w->popt.cache_bytes = rng_range(&w->rng, 1, 8) << 19;
 	w->popt.delta_bytes = rng_range(&w->rng, 2, 8) << 19;
 	w->popt.commit_ns = commit_ns[rng_below(&w->rng, 4)];
@@ -196,9 +199,10 @@ struct world *world_create(uint64_t seed, const struct sim_opts *opt)
 	w->next_vol = 1;
 	w->chaos_done = true;
 	uint64_t dice = rng_below(&w->rng, 100);
-	w->faults = opt->no_faults || (opt->canary && world_canary_known(opt->canary)) ?
-		    FAULTS_NONE :
-		    dice < 40 ? FAULTS_NONE : dice < 75 ? FAULTS_LOUD : FAULTS_SILENT;
+	w->faults = opt->no_faults || (opt->canary && world_canary_known(opt->canary)) ? FAULTS_NONE
+		    : dice < 40							       ? FAULTS_NONE
+		    : dice < 75							       ? FAULTS_LOUD
+				: FAULTS_SILENT;
 	disks_init(w);
 	canary_init(w);
 	options_init(w);
@@ -221,7 +225,7 @@ struct world *world_create(uint64_t seed, const struct sim_opts *opt)
 static void create_pool(struct world *w)
 {
 	struct pool_create_dev devs[WORLD_DISKS_MAX];
-	struct err e = { 0 };
+	struct err e = {0};
 	memset(devs, 0, sizeof(devs));
 	for (unsigned i = 0; i < w->ndisks; i++)
 		devs[i].backend = sim_disk_open(w->disk[i]);
@@ -249,7 +253,7 @@ static void check_devices(struct world *w)
 static void import_pool(struct world *w)
 {
 	struct dev_backend *b[WORLD_DISKS_MAX];
-	struct err e = { 0 };
+	struct err e = {0};
 	unsigned n = 0;
 	for (unsigned i = 0; i < w->ndisks; i++)
 		if ((int)i != w->victim || !w->victim_absent)
@@ -279,7 +283,7 @@ static void import_pool(struct world *w)
 
 void world_open_volumes(struct world *w)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
 		struct wvol *v = &w->vol[i];
 		if (v->state == WVOL_NONE || v->v)
@@ -343,7 +347,7 @@ static void cut_power(struct world *w)
 	sim_reactor_skip(w->r, rng_below(&w->rng, 20) * SIM_SEC);
 	if (rng_chance(&w->rng, 1, 10))
 		sim_reactor_jump_wall(w->r, (int64_t)rng_below(&w->rng, 7200 * SIM_SEC) -
-					    (int64_t)(3600 * SIM_SEC));
+						    (int64_t)(3600 * SIM_SEC));
 }
 
 void world_boot(struct world *w)
@@ -374,8 +378,7 @@ void world_crash(struct world *w)
 	cover_hit(COVER_CRASHES);
 	cut_power(w);
 	/* A damaged device may be away, or back with what it had. */
-	w->victim_absent = w->victim >= 0 && w->faults == FAULTS_LOUD &&
-			   rng_chance(&w->rng, 1, 2);
+	w->victim_absent = w->victim >= 0 && w->faults == FAULTS_LOUD && rng_chance(&w->rng, 1, 2);
 	if (w->victim >= 0 && !w->victim_absent && rng_chance(&w->rng, 1, 2))
 		sim_disk_revive(w->disk[w->victim]);
 	world_boot(w);
@@ -409,7 +412,7 @@ void world_start(struct world *w)
 
 static void export_pool(struct world *w)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	world_close_volumes(w);
 	int rc = pool_export(w->pool, false, &e);
 	if (rc)

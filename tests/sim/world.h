@@ -6,8 +6,8 @@
  *   at the end: heal, compare everything, take a device away, compare again, export, check
  *
  * Bounds of the faults: between two heals only one disk (the victim) is damaged; a power cut alone
- * touches the caches of all. Silent damage (rot, lost and misdirected writes) has the same victim for
- * the whole run, because only reading heals it.
+ * touches the caches of all. Silent damage (rot, lost and misdirected writes) has the same victim
+ * for the whole run, because only reading heals it.
  *
  * Files: world.c (set-up, boot, crash), worker.c (operations), chaos.c (device faults), verify.c
  * (comparison), finish.c (the end), fill.c (full pools).
@@ -22,17 +22,17 @@
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_rng.h"
 
-#define WORLD_DISKS_MAX 5u
-#define WORLD_VOLS_MAX 4u
+#define WORLD_DISKS_MAX	  5u
+#define WORLD_VOLS_MAX	  4u
 #define WORLD_WORKERS_MAX 8u
-#define WORLD_WRITE_MAX (256u << 10)
+#define WORLD_WRITE_MAX	  (256u << 10)
 
 enum world_faults { FAULTS_NONE, FAULTS_LOUD, FAULTS_SILENT };
 enum wvol_state {
 	WVOL_NONE,
-	WVOL_CREATING,       /* may exist */
-	WVOL_LIVE,           /* must exist */
-	WVOL_DESTROYING,     /* may exist, also after a crash soon after the destroy returned */
+	WVOL_CREATING,	 /* may exist */
+	WVOL_LIVE,	 /* must exist */
+	WVOL_DESTROYING, /* may exist, also after a crash soon after the destroy returned */
 };
 
 struct wvol {
@@ -40,35 +40,49 @@ struct wvol {
 	uint8_t no;
 	char name[16];
 	struct vol_options opt;
-	struct vol *v;               /* NULL: not open */
-	unsigned users;              /* workers inside */
-	bool closing;                /* no new users */
+	struct vol *v;	/* NULL: not open */
+	unsigned users; /* workers inside */
+	bool closing;	/* no new users */
 	bool resizing;
-	unsigned resizes;            /* begun so far */
+	unsigned resizes; /* begun so far */
 	struct history *h;
-	uint64_t size;               /* as far as known */
-	uint64_t object_max;         /* numbers handed out in this boot */
+	uint64_t size;	     /* as far as known */
+	uint64_t object_max; /* numbers handed out in this boot */
 };
 
 struct sim_opts {
 	uint64_t ops;
 	bool verbose, trace;
-	const char *canary;          /* NULL or a planted fault that must be found */
+	const char *canary; /* NULL or a planted fault that must be found */
 	bool no_faults;
-	bool no_single;              /* no volumes with one copy where there are two devices */
+	bool no_single; /* no volumes with one copy where there are two devices */
 };
 
 enum wop { /* kinds of operations; weights differ by seed */
-	WOP_WRITE, WOP_READ, WOP_PUNCH, WOP_SYNC, WOP_CHANGE, WOP_QUERY, WOP_WRITE_ITEMS, WOP_RESERVE,
-	WOP_SEEK, WOP_COMMIT, WOP_RESIZE, WOP_CREATE, WOP_DESTROY, WOP_CHECK, WOP_STATUS, WOP_SLEEP,
-	WOP_COUNT
+	   WOP_WRITE,
+	   WOP_READ,
+	   WOP_PUNCH,
+	   WOP_SYNC,
+	   WOP_CHANGE,
+	   WOP_QUERY,
+	   WOP_WRITE_ITEMS,
+	   WOP_RESERVE,
+	   WOP_SEEK,
+	   WOP_COMMIT,
+	   WOP_RESIZE,
+	   WOP_CREATE,
+	   WOP_DESTROY,
+	   WOP_CHECK,
+	   WOP_STATUS,
+	   WOP_SLEEP,
+	   WOP_COUNT
 };
 
 struct worker {
 	struct world *w;
 	unsigned id;
 	bool done;
-	const char *doing;           /* for a report of a hang */
+	const char *doing; /* for a report of a hang */
 	struct sim_rng rng;
 	uint8_t buf[WORLD_WRITE_MAX];
 };
@@ -79,7 +93,7 @@ struct world {
 	struct sim_rng rng;
 	struct reactor *r;
 	struct sim_bus bus;
-	uint64_t clock;              /* of the histories */
+	uint64_t clock; /* of the histories */
 
 	unsigned ndisks;
 	struct sim_disk *disk[WORLD_DISKS_MAX];
@@ -87,19 +101,19 @@ struct world {
 	struct pool *pool;
 
 	enum world_faults faults;
-	int victim;                  /* disk damaged now; -1: none */
-	unsigned hurts;              /* how often one was damaged */
-	bool victim_absent;          /* not handed in at the next import */
-	bool single_ever;            /* there was a volume with one copy */
-	bool damaged_ever;           /* copies=1 volumes may have lost something */
+	int victim;	    /* disk damaged now; -1: none */
+	unsigned hurts;	    /* how often one was damaged */
+	bool victim_absent; /* not handed in at the next import */
+	bool single_ever;   /* there was a volume with one copy */
+	bool damaged_ever;  /* copies=1 volumes may have lost something */
 
 	struct wvol vol[WORLD_VOLS_MAX];
 	uint8_t next_vol;
 	struct worker *worker[WORLD_WORKERS_MAX];
 	unsigned nworkers;
-	uint64_t ops_left;           /* of this round */
+	uint64_t ops_left; /* of this round */
 	unsigned weight[WOP_COUNT];
-	unsigned align_percent;      /* of ranges that are whole blocks */
+	unsigned align_percent; /* of ranges that are whole blocks */
 	bool stop_chaos, chaos_done;
 };
 

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include "base/reactor.h"
 #include "fs/fuse_session.h"
@@ -40,7 +41,7 @@ static void ended(struct serve *s, enum serve_end why, int code, void *arg)
 
 static void start(void *arg)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	int r;
 
 	(void)arg;
@@ -84,8 +85,8 @@ static void wait_for_signals(const sigset_t *set)
 
 static void volumes_create(uint64_t delay_us, unsigned need)
 {
-	struct vol_options tree = { .type = VOL_TYPE_FS };
-	struct vol_options block = { .type = VOL_TYPE_BLOCK, .size_bytes = image_size };
+	struct vol_options tree = {.type = VOL_TYPE_FS};
+	struct vol_options block = {.type = VOL_TYPE_BLOCK, .size_bytes = image_size};
 
 	pool = fake_pool_create();
 	vol_create(pool, "home", &tree, NULL);
@@ -101,7 +102,7 @@ int main(int argc, char **argv)
 	unsigned n = argc > 3 ? (unsigned)atoi(argv[3]) : 2;
 	struct mount_options mo;
 	pthread_t thread[THREADS_MAX];
-	struct err e = { 0 };
+	struct err e = {0};
 	sigset_t set;
 	int r;
 
@@ -139,6 +140,9 @@ int main(int argc, char **argv)
 	options.read_only = mo.read_only;
 	options.no_writeback = mo.no_writeback;
 	options.no_atime = mo.no_atime;
+	options.transport = !strcmp(mo.transport, "uring") ? SERVE_URING
+			    : !strcmp(mo.transport, "dev") ? SERVE_DEV
+							   : SERVE_AUTO;
 	options.root_uid = getuid();
 	options.root_gid = getgid();
 	options.ended = ended;

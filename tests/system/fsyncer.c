@@ -30,12 +30,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAGIC 0x6e72617463796e66u
-#define SLOTS 128
-#define RECENT 8                  /* most operations between two fsyncs */
-#define REGION (16u << 20)        /* image bytes per thread */
+#define MAGIC	   0x6e72617463796e66u
+#define SLOTS	   128
+#define RECENT	   8	       /* most operations between two fsyncs */
+#define REGION	   (16u << 20) /* image bytes per thread */
 #define APPEND_MAX (4u << 20)
-#define KEPT 32                   /* files of a create thread that stay */
+#define KEPT	   32 /* files of a create thread that stay */
 #define RECORD_MAX 16384
 
 enum kind { IMAGE_SLOTS, DIRECT_SLOTS, BUFFERED_SLOTS, APPEND, RENAME, CREATE };
@@ -44,19 +44,22 @@ static const struct plan {
 	enum kind kind;
 	uint32_t slot_bytes;
 } plans[] = {
-	{IMAGE_SLOTS, 4096}, {IMAGE_SLOTS, 512}, {IMAGE_SLOTS, 16384}, {DIRECT_SLOTS, 4096},
-	{BUFFERED_SLOTS, 4096}, {APPEND, 0}, {RENAME, 0}, {CREATE, 0},
+	{IMAGE_SLOTS, 4096},	{IMAGE_SLOTS, 512}, {IMAGE_SLOTS, 16384}, {DIRECT_SLOTS, 4096},
+	{BUFFERED_SLOTS, 4096}, {APPEND, 0},	    {RENAME, 0},	  {CREATE, 0},
 };
 #define THREADS (sizeof(plans) / sizeof(plans[0]))
 
-struct op { uint64_t seq; uint32_t slot, pad; };
+struct op {
+	uint64_t seq;
+	uint32_t slot, pad;
+};
 
-struct state {                    /* of one thread, in the state file */
-	uint64_t seq;             /* last operation issued */
-	uint64_t acked_seq;       /* last one behind which an fsync returned */
+struct state {		    /* of one thread, in the state file */
+	uint64_t seq;	    /* last operation issued */
+	uint64_t acked_seq; /* last one behind which an fsync returned */
 	uint64_t fsyncs;
-	uint64_t base_seq;        /* CREATE: files up to here were removed */
-	uint64_t generation;      /* APPEND: of the file's content */
+	uint64_t base_seq;   /* CREATE: files up to here were removed */
+	uint64_t generation; /* APPEND: of the file's content */
 	uint64_t acked_bytes, issued_bytes;
 	uint32_t resetting, nrecent;
 	uint64_t acked[SLOTS];
@@ -69,12 +72,15 @@ struct writer {
 	const char *image, *dir;
 	uint64_t rng;
 	int fd, dir_fd;
-	char *buf, *want;         /* RECORD_MAX each, aligned */
-	bool broken;              /* run: ended by an error that must not happen */
-	unsigned lost;            /* verify */
+	char *buf, *want; /* RECORD_MAX each, aligned */
+	bool broken;	  /* run: ended by an error that must not happen */
+	unsigned lost;	  /* verify */
 };
 
-struct header { uint64_t magic, seq; uint32_t thread, slot, bytes, pad; };
+struct header {
+	uint64_t magic, seq;
+	uint32_t thread, slot, bytes, pad;
+};
 
 static uint64_t mix(uint64_t x)
 {
@@ -128,9 +134,11 @@ static uint64_t record_seq(struct writer *w, uint32_t slot, uint32_t bytes)
 static void lost(struct writer *w, const char *what, uint64_t where, uint64_t found, uint64_t want)
 {
 	if (w->lost++ < 10)
-		fprintf(stderr, "fsyncer: thread %u: %s %llu: found %lld, acknowledged %lld "
-			"(issued up to %llu)\n", w->index, what, (unsigned long long)where,
-			(long long)found, (long long)want, (unsigned long long)w->st->seq);
+		fprintf(stderr,
+			"fsyncer: thread %u: %s %llu: found %lld, acknowledged %lld "
+			"(issued up to %llu)\n",
+			w->index, what, (unsigned long long)where, (long long)found,
+			(long long)want, (unsigned long long)w->st->seq);
 }
 
 /* ---- fsync bookkeeping ---- */
@@ -474,12 +482,12 @@ typedef bool step_fn(struct writer *w);
 
 static step_fn *const steps[] = {
 	[IMAGE_SLOTS] = step_slots, [DIRECT_SLOTS] = step_slots, [BUFFERED_SLOTS] = step_slots,
-	[APPEND] = step_append, [RENAME] = step_rename, [CREATE] = step_create,
+	[APPEND] = step_append,	    [RENAME] = step_rename,	 [CREATE] = step_create,
 };
 static step_fn *const verifiers[] = {
-	[IMAGE_SLOTS] = verify_slots, [DIRECT_SLOTS] = verify_slots,
-	[BUFFERED_SLOTS] = verify_slots,
-	[APPEND] = verify_append, [RENAME] = verify_rename, [CREATE] = verify_create,
+	[IMAGE_SLOTS] = verify_slots,	 [DIRECT_SLOTS] = verify_slots,
+	[BUFFERED_SLOTS] = verify_slots, [APPEND] = verify_append,
+	[RENAME] = verify_rename,	 [CREATE] = verify_create,
 };
 
 static void *run_main(void *arg)
@@ -561,6 +569,6 @@ int main(int argc, char **argv)
 	if (argc == 5 && !strcmp(argv[1], "verify"))
 		return threads_run(state_map(argv[2], false), argv, verify_main);
 	fprintf(stderr, "usage: fsyncer init STATE | run STATE IMAGE DIR | "
-		"verify STATE IMAGE DIR\n");
+			"verify STATE IMAGE DIR\n");
 	return 2;
 }

@@ -14,32 +14,42 @@
 #include "base/crc.h"
 #include "pool/btree_impl.h"
 
-#define TREE_ID 7
-#define ADDRS 40000u
+#define TREE_ID	  7
+#define ADDRS	  40000u
 #define ITEMS_MAX 8192u
 
 static const uint8_t pool_id[16] = "test pool 1 (16)";
 
-struct addr_list { uint64_t *v; unsigned count; };
+struct addr_list {
+	uint64_t *v;
+	unsigned count;
+};
 
 struct mock {
 	struct node_cache *cache;
 	struct btree bt;
 	uint64_t txn;
 	uint8_t *disk[ADDRS];
-	uint64_t birth[ADDRS];               /* of an allocated address, else 0 */
+	uint64_t birth[ADDRS]; /* of an allocated address, else 0 */
 	uint64_t next_addr;
 	struct addr_list usable, pending, committing;
-	unsigned allocated;                  /* by the current tree */
-	bool frozen;                         /* a snapshot exists: reuse nothing old */
-	int fail_after;                      /* allocations until -ENOSPC; -1 never */
+	unsigned allocated; /* by the current tree */
+	bool frozen;	    /* a snapshot exists: reuse nothing old */
+	int fail_after;	    /* allocations until -ENOSPC; -1 never */
 	struct node *sealed[ADDRS];
 	unsigned sealed_count;
 	uint64_t reads;
 };
 
-struct model_item { struct key key; uint16_t len; uint32_t seed; };
-struct model { struct model_item item[ITEMS_MAX]; unsigned count; };
+struct model_item {
+	struct key key;
+	uint16_t len;
+	uint32_t seed;
+};
+struct model {
+	struct model_item item[ITEMS_MAX];
+	unsigned count;
+};
 
 static uint64_t rng_state;
 
@@ -102,7 +112,7 @@ static inline uint64_t mock_txn(void *ctx)
 	return ((struct mock *)ctx)->txn;
 }
 
-static const struct btree_ops mock_ops = { mock_alloc, mock_free, mock_txn };
+static const struct btree_ops mock_ops = {mock_alloc, mock_free, mock_txn};
 
 static inline struct mock *mock_create(unsigned cache_nodes)
 {
@@ -111,7 +121,7 @@ static inline struct mock *mock_create(unsigned cache_nodes)
 	m->txn = 1;
 	m->fail_after = -1;
 	assert_int_equal(node_cache_create(cache_nodes * (NODE_SIZE + 4096ull), &m->cache), 0);
-	btree_init(&m->bt, &mock_ops, m, m->cache, pool_id, TREE_ID, (struct node_ptr){ 0 }, 0);
+	btree_init(&m->bt, &mock_ops, m, m->cache, pool_id, TREE_ID, (struct node_ptr){0}, 0);
 	return m;
 }
 
@@ -149,9 +159,9 @@ static inline void fetch(struct mock *m, struct btree *bt)
 }
 
 /* Run expr until nothing more is to be read. */
-#define READING(m, bt, rc, expr) \
+#define READING(m, bt, rc, expr)                 \
 	while (((rc) = (expr)) == ERR_NEED_NODE) \
-		fetch(m, bt)
+	fetch(m, bt)
 
 static inline void collect_cb(void *arg, struct node *n)
 {
@@ -178,7 +188,7 @@ static inline void commit_end(struct mock *m)
 {
 	for (unsigned i = 0; i < m->sealed_count; i++) {
 		struct node *n = m->sealed[i];
-		struct node_ptr p = { n->addr, n->birth, 0 };
+		struct node_ptr p = {n->addr, n->birth, 0};
 
 		expect_valid(n->buf, &p, 0xff, true);
 		if (!m->disk[n->addr.v])
@@ -231,7 +241,7 @@ static inline void model_put(struct model *md, struct key k, uint16_t len, uint3
 		memmove(&md->item[i + 1], &md->item[i], (md->count - i) * sizeof(md->item[0]));
 		md->count++;
 	}
-	md->item[i] = (struct model_item){ k, len, seed };
+	md->item[i] = (struct model_item){k, len, seed};
 }
 
 static inline void model_del(struct model *md, unsigned i)
@@ -274,13 +284,17 @@ static inline void expect_model(struct mock *m, struct btree *bt, const struct m
 	assert_int_equal(rc, -ENOENT);
 }
 
-struct seen { uint64_t addr[ADDRS]; uint64_t birth[ADDRS]; unsigned count; };
+struct seen {
+	uint64_t addr[ADDRS];
+	uint64_t birth[ADDRS];
+	unsigned count;
+};
 
 /* All nodes a walk reports. */
 static inline void walk_all(struct mock *m, struct btree *bt, uint64_t birth_min,
-				struct seen *ret_s)
+			    struct seen *ret_s)
 {
-	struct btree_cursor c = { 0 };
+	struct btree_cursor c = {0};
 	struct btree_path path;
 	int rc;
 
@@ -325,11 +339,13 @@ static inline void expect_walk(struct mock *m)
 
 /* --- random operations --- */
 
-struct shape { unsigned objects, types, offsets, len_max, big_percent, del_percent; };
+struct shape {
+	unsigned objects, types, offsets, len_max, big_percent, del_percent;
+};
 
 static inline struct key random_key(const struct shape *s)
 {
-	return (struct key){ rnd(s->objects), (uint8_t)rnd(s->types), rnd(s->offsets) };
+	return (struct key){rnd(s->objects), (uint8_t)rnd(s->types), rnd(s->offsets)};
 }
 
 static inline uint16_t random_len(const struct shape *s)
@@ -376,7 +392,7 @@ static inline void do_update(struct mock *m, struct model *md, struct key k)
 }
 
 static inline void do_lookups(struct mock *m, struct btree *bt, const struct model *md,
-				struct key k)
+			      struct key k)
 {
 	unsigned i = model_search(md, k);
 	bool has = model_has(md, i, k);
@@ -439,7 +455,7 @@ static inline void do_group(struct mock *m, struct model *md, const struct shape
 }
 
 static inline void random_ops(struct mock *m, struct model *md, const struct shape *s,
-				unsigned count)
+			      unsigned count)
 {
 	while (count-- > 0) {
 		struct key k = random_key(s);
@@ -459,10 +475,10 @@ static inline void random_ops(struct mock *m, struct model *md, const struct sha
 	}
 }
 
-static const struct shape grow_shape = { 4, 3, 500, 200, 20, 15 };
-static const struct shape shrink_shape = { 4, 3, 500, 200, 20, 75 };
-static const struct shape big_shape = { 2, 2, 1500, 3800, 100, 20 };
-static const struct shape tiny_shape = { 1, 1, 200, 0, 0, 40 };
-static const struct shape steady_shape = { 3, 2, 900, 64, 2, 41 };
+static const struct shape grow_shape = {4, 3, 500, 200, 20, 15};
+static const struct shape shrink_shape = {4, 3, 500, 200, 20, 75};
+static const struct shape big_shape = {2, 2, 1500, 3800, 100, 20};
+static const struct shape tiny_shape = {1, 1, 200, 0, 0, 40};
+static const struct shape steady_shape = {3, 2, 900, 64, 2, 41};
 
 #endif

@@ -6,14 +6,25 @@
 #include "base/lock.h"
 #include "base/reactor.h"
 
-#define VOLS_MAX 16
+#define VOLS_MAX     16
 #define PREPARED_MAX 256
-#define PUNCH_STEP 64        /* blocks per atomic step */
-#define TOTAL_BYTES (4ull << 30)
+#define PUNCH_STEP   64 /* blocks per atomic step */
+#define TOTAL_BYTES  (4ull << 30)
 
-struct entry { struct key key; uint16_t len; uint8_t *value; };
-struct block { uint64_t index; uint8_t *data; };       /* data NULL: reserved */
-struct object { uint64_t id; struct block *b; size_t n, max; };
+struct entry {
+	struct key key;
+	uint16_t len;
+	uint8_t *value;
+};
+struct block {
+	uint64_t index;
+	uint8_t *data;
+}; /* data NULL: reserved */
+struct object {
+	uint64_t id;
+	struct block *b;
+	size_t n, max;
+};
 
 struct fake_state {
 	struct entry *e;
@@ -41,7 +52,10 @@ struct vol {
 	void *resize_arg;
 };
 
-struct pool { struct lock lock; struct vol vol[VOLS_MAX]; };
+struct pool {
+	struct lock lock;
+	struct vol vol[VOLS_MAX];
+};
 
 struct pool *fake_pool_create(void)
 {
@@ -62,7 +76,7 @@ static void state_clear(struct fake_state *s)
 	}
 	free(s->e);
 	free(s->o);
-	*s = (struct fake_state){ .next_object = s->next_object };
+	*s = (struct fake_state){.next_object = s->next_object};
 }
 
 void fake_pool_destroy(struct pool *p)
@@ -82,7 +96,10 @@ void fake_vol_need_node(struct vol *v, unsigned one_in, unsigned seed)
 	v->one_in = one_in;
 	v->rng = seed * 2654435761u + 1;
 }
-void fake_vol_delay(struct vol *v, uint64_t ns) { v->delay_ns = ns; }
+void fake_vol_delay(struct vol *v, uint64_t ns)
+{
+	v->delay_ns = ns;
+}
 void fake_vol_fail_after(struct vol *v, unsigned n, int code)
 {
 	v->fail_after = n;
@@ -126,7 +143,7 @@ static int give(const struct fake_state *s, size_t i, struct btree_item *ret)
 {
 	if (i >= s->n)
 		return -ENOENT;
-	*ret = (struct btree_item){ s->e[i].key, s->e[i].value, s->e[i].len };
+	*ret = (struct btree_item){s->e[i].key, s->e[i].value, s->e[i].len};
 	return 0;
 }
 
@@ -192,7 +209,7 @@ static void put(struct fake_state *s, struct key k, const void *value, uint16_t 
 		memmove(s->e + i + 1, s->e + i, (s->n - i) * sizeof(*s->e));
 		s->n++;
 	}
-	s->e[i] = (struct entry){ k, len, malloc(len ? len : 1) };
+	s->e[i] = (struct entry){k, len, malloc(len ? len : 1)};
 	memcpy(s->e[i].value, value, len);
 }
 
@@ -319,7 +336,7 @@ static struct object *object(struct fake_state *s, uint64_t id, bool make)
 	}
 	memmove(s->o + lo + 1, s->o + lo, (s->on - lo) * sizeof(*s->o));
 	s->on++;
-	s->o[lo] = (struct object){ .id = id };
+	s->o[lo] = (struct object){.id = id};
 	return &s->o[lo];
 }
 
@@ -352,7 +369,7 @@ static struct block *block(struct object *o, uint64_t index, bool make)
 	}
 	memmove(o->b + i + 1, o->b + i, (o->n - i) * sizeof(*o->b));
 	o->n++;
-	o->b[i] = (struct block){ index, NULL };
+	o->b[i] = (struct block){index, NULL};
 	return &o->b[i];
 }
 
@@ -557,7 +574,7 @@ struct fake_state *fake_vol_save(struct vol *v)
 void fake_vol_restore(struct vol *v, const struct fake_state *s)
 {
 	uint64_t next = v->s.next_object; /* never used twice, over crashes too */
-	struct vol tmp = { .s = *s };
+	struct vol tmp = {.s = *s};
 	struct fake_state *c;
 
 	lock_init(&tmp.lock);
@@ -578,13 +595,16 @@ void fake_state_free(struct fake_state *s)
 void fake_vol_items(struct vol *v, fake_item_fn *fn, void *arg)
 {
 	for (size_t i = 0; i < v->s.n; i++) {
-		struct btree_item it = { v->s.e[i].key, v->s.e[i].value, v->s.e[i].len };
+		struct btree_item it = {v->s.e[i].key, v->s.e[i].value, v->s.e[i].len};
 
 		fn(arg, &it);
 	}
 }
 
-unsigned fake_vol_item_count(struct vol *v) { return (unsigned)v->s.n; }
+unsigned fake_vol_item_count(struct vol *v)
+{
+	return (unsigned)v->s.n;
+}
 
 unsigned fake_vol_block_count(struct vol *v)
 {
@@ -615,7 +635,7 @@ int vol_create(struct pool *p, const char *name, const struct vol_options *o, st
 		if (!p->vol[i].used)
 			v = &p->vol[i];
 	assert(v);
-	*v = (struct vol){ .pool = p, .used = true, .s.next_object = VOL_OBJECT_FIRST };
+	*v = (struct vol){.pool = p, .used = true, .s.next_object = VOL_OBJECT_FIRST};
 	strncpy(v->info.name, name, VOL_NAME_MAX);
 	v->info.id = (uint64_t)(v - p->vol) + 1;
 	v->info.type = o->type;

@@ -41,7 +41,7 @@ static void inodes(struct check *c, const struct btree_item *it)
 		c->max = c->max ? c->max * 2 : 64;
 		c->i = realloc(c->i, c->max * sizeof(*c->i));
 	}
-	c->i[c->n] = (struct inode){ 0 };
+	c->i[c->n] = (struct inode){0};
 	assert(!fs_inode_decode(it, &c->i[c->n].a));
 	c->n++;
 }
@@ -70,7 +70,8 @@ static void links(struct check *c, const struct btree_item *it)
 		i->orphan = true;
 		c->orphans++;
 		break;
-	case FS_KEY_XATTR: case FS_KEY_XATTR_DATA:
+	case FS_KEY_XATTR:
+	case FS_KEY_XATTR_DATA:
 		assert(i && i->a.flags & FS_INODE_XATTR);
 		break;
 	case FS_KEY_INLINE:
@@ -92,7 +93,7 @@ static void each(void *arg, const struct btree_item *it)
 
 void fs_tree_check(struct vol *v, unsigned orphans)
 {
-	struct check c = { 0 };
+	struct check c = {0};
 
 	fake_vol_items(v, each, &c);
 	c.pass = 1;

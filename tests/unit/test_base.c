@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -173,7 +174,7 @@ static void self_waker(void *arg)
 	unsigned *count = arg;
 	for (unsigned i = 0; i < 300000; i++) {
 		co_wake(co_self()); /* a wake before the yield is kept */
-		co_yield();
+		co_yield ();
 		(*count)++;
 	}
 	stop_here();
@@ -443,7 +444,7 @@ static void yield_with_lock(void *arg)
 	struct lock l;
 	lock_init(&l);
 	lock_take(&l);
-	co_yield();
+	co_yield ();
 }
 
 static void do_yield_with_lock(void)
@@ -489,15 +490,25 @@ struct hand_reactor {
 	unsigned notified;
 };
 
-static uint64_t hand_now(struct reactor *r) { (void)r; return 7; }
+static uint64_t hand_now(struct reactor *r)
+{
+	(void)r;
+	return 7;
+}
 static void hand_timer(struct reactor *r, struct co *c, uint64_t at_ns)
 {
 	(void)r;
 	(void)c;
 	(void)at_ns;
 }
-static void hand_notify(struct reactor *r) { ((struct hand_reactor *)r)->notified++; }
-static void hand_destroy(struct reactor *r) { reactor_fini(r); }
+static void hand_notify(struct reactor *r)
+{
+	((struct hand_reactor *)r)->notified++;
+}
+static void hand_destroy(struct reactor *r)
+{
+	reactor_fini(r);
+}
 
 static const struct reactor_ops hand_ops = {
 	.now_ns = hand_now,
@@ -553,7 +564,7 @@ static void note_twice(void *arg)
 	struct note *n = arg;
 	n->order->text[n->order->len++] = n->name;
 	co_wake(co_self());
-	co_yield();
+	co_yield ();
 	n->order->text[n->order->len++] = (char)(n->name - 'a' + 'A');
 }
 
@@ -737,11 +748,45 @@ static void test_io_full_queue(void **state)
 		assert_int_equal(t.left, 0);
 		for (unsigned i = 0; i < JOBS; i++) {
 			uint64_t v;
-			assert_int_equal(pread(t.fd, &v, sizeof(v), i * (off_t)sizeof(v)), sizeof(v));
+			assert_int_equal(pread(t.fd, &v, sizeof(v), i * (off_t)sizeof(v)),
+					 sizeof(v));
 			assert_int_equal(v, i);
 		}
 	}
 	close(t.fd);
+}
+
+/* A command goes to the driver, and what the driver says comes back; files take none. */
+static void cmd_done(struct reactor_io *io)
+{
+	assert_true(io->res < 0);
+	stop_here();
+}
+
+static void submit_cmd(void *arg)
+{
+	struct reactor_io *io = arg;
+	reactor_io_submit(reactor_current(), io);
+}
+
+static void test_io_cmd(void **state)
+{
+	(void)state;
+	struct reactor_cmd cmd = {.op = 1, .area = {1, 2, 3}};
+	struct reactor_io io = {.op = REACTOR_IO_CMD, .cmd = &cmd, .done = cmd_done};
+	struct reactor *r;
+	assert_int_equal(reactor_uring_create(8, &r), 0);
+	bool has = reactor_has_cmd(r);
+	reactor_destroy(r);
+	if (!has)
+		skip();
+	io.fd = eventfd(0, EFD_CLOEXEC);
+	run_here(submit_cmd, &io);
+	assert_int_equal(io.res, -EOPNOTSUPP);
+	close(io.fd);
+	io.fd = -1;
+	run_here(submit_cmd, &io);
+	assert_int_equal(io.res, -EBADF);
 }
 
 int main(void)
@@ -767,6 +812,7 @@ int main(void)
 		cmocka_unit_test(test_poll),
 		cmocka_unit_test(test_poll_many),
 		cmocka_unit_test(test_io_full_queue),
+		cmocka_unit_test(test_io_cmd),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

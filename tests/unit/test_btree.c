@@ -3,8 +3,8 @@
 
 static void test_model(void **state)
 {
-	static const struct shape *phases[] = { &grow_shape, &shrink_shape, &big_shape,
-						&shrink_shape, &tiny_shape, &steady_shape };
+	static const struct shape *phases[] = {&grow_shape,   &shrink_shape, &big_shape,
+					       &shrink_shape, &tiny_shape,   &steady_shape};
 	static struct model md;
 
 	(void)state;
@@ -17,7 +17,7 @@ static void test_model(void **state)
 			for (unsigned round = 0; round < 12; round++) {
 				random_ops(m, &md, phases[phase], 1 + rnd(600));
 				commit_begin(m);
-				if (rnd(2))         /* changes while the write is under way */
+				if (rnd(2)) /* changes while the write is under way */
 					random_ops(m, &md, phases[phase], rnd(100));
 				commit_end(m);
 			}
@@ -74,7 +74,7 @@ static void test_alloc_fails(void **state)
 	static struct model md;
 	struct mock *m = mock_create(1000);
 	unsigned failures = 0, deepest = 0;
-	uint8_t v[NODE_VALUE_MAX] = { 0 };
+	uint8_t v[NODE_VALUE_MAX] = {0};
 
 	(void)state;
 	rng_state = 5;
@@ -90,8 +90,8 @@ static void test_alloc_fails(void **state)
 		fill_value(v, len, seed);
 		for (;; n++) {
 			m->fail_after = (int)n;
-			READING(m, &m->bt, rc, del ? btree_del(&m->bt, k)
-						   : btree_put(&m->bt, k, v, len));
+			READING(m, &m->bt, rc,
+				del ? btree_del(&m->bt, k) : btree_put(&m->bt, k, v, len));
 			m->fail_after = -1;
 			if (rc != -ENOSPC)
 				break;
@@ -120,7 +120,7 @@ static void test_alloc_fails(void **state)
 /* Mean fill of the leaves in percent. */
 static unsigned leaf_fill(struct mock *m)
 {
-	struct btree_cursor c = { 0 };
+	struct btree_cursor c = {0};
 	struct btree_path path;
 	uint64_t used = 0, leaves = 0;
 	int rc;
@@ -137,7 +137,7 @@ static unsigned leaf_fill(struct mock *m)
 
 static void test_fill(void **state)
 {
-	uint8_t v[60] = { 1 };
+	uint8_t v[60] = {1};
 
 	(void)state;
 	for (unsigned order = 0; order < 2; order++) {
@@ -146,7 +146,7 @@ static void test_fill(void **state)
 
 		rng_state = 9;
 		for (uint64_t i = 0; i < 200000; i++) {
-			struct key k = { 1, 2, order ? rng() : i * 4096 };
+			struct key k = {1, 2, order ? rng() : i * 4096};
 
 			assert_int_equal(btree_put(&m->bt, k, v, sizeof(v)), 0);
 		}
@@ -166,7 +166,7 @@ static void test_walk_changing(void **state)
 	static uint8_t mark[ADDRS];
 	static struct seen before, after;
 	struct mock *m = mock_create(20);
-	struct btree_cursor c = { 0 };
+	struct btree_cursor c = {0};
 	struct btree_path path;
 	int rc;
 
@@ -175,7 +175,7 @@ static void test_walk_changing(void **state)
 	md.count = 0;
 	random_ops(m, &md, &big_shape, 4000);
 	commit(m);
-	m->frozen = true;               /* no reuse: an address is one node */
+	m->frozen = true; /* no reuse: an address is one node */
 	memset(mark, 0, sizeof(mark));
 	walk_all(m, &m->bt, 0, &before);
 	for (;;) {
@@ -202,7 +202,7 @@ static void test_walk_changing(void **state)
 
 static struct key heir_key(unsigned i)
 {
-	return (struct key){ 1, 1, i * 10ull };
+	return (struct key){1, 1, i * 10ull};
 }
 
 static void del_range(struct mock *m, struct model *md, unsigned from, unsigned to)
@@ -243,7 +243,7 @@ static void test_heir_leaf(void **state)
 	for (unsigned leaf = 1; leaf + 3 < 1000; leaf += 3) {
 		unsigned first = leaf * 4, cached = rnd(4);
 		struct key k = heir_key(first);
-		uint8_t v[3] = { 0 };
+		uint8_t v[3] = {0};
 
 		read_path(m, k);
 		if (cached & 1)
@@ -286,13 +286,13 @@ static void test_heir_interior(void **state)
 		b = (unsigned)(page_key(root->buf, 2).offset / 10);
 		c = b + (b - a) - 8;
 		node_cache_trim(m->cache);
-		del_range(m, &md, a, b - 1);    /* one item is left of the middle node */
+		del_range(m, &md, a, b - 1); /* one item is left of the middle node */
 		commit(m);
 		read_path(m, heir_key(b - 1));
 		read_path(m, heir_key(b));
 		do_del(m, &md, heir_key(b - 1));
 		for (unsigned i = 1; i < 9; i++)
-			do_put(m, &md, (struct key){ 1, 1, a * 10ull + i }, 30);
+			do_put(m, &md, (struct key){1, 1, a * 10ull + i}, 30);
 		commit(m);
 		expect_model(m, &m->bt, &md);
 		for (unsigned i = 0; i < 2; i++) {
@@ -313,12 +313,9 @@ static void test_heir_interior(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_model),
-		cmocka_unit_test(test_frozen),
-		cmocka_unit_test(test_alloc_fails),
-		cmocka_unit_test(test_fill),
-		cmocka_unit_test(test_walk_changing),
-		cmocka_unit_test(test_heir_leaf),
+		cmocka_unit_test(test_model),	      cmocka_unit_test(test_frozen),
+		cmocka_unit_test(test_alloc_fails),   cmocka_unit_test(test_fill),
+		cmocka_unit_test(test_walk_changing), cmocka_unit_test(test_heir_leaf),
 		cmocka_unit_test(test_heir_interior),
 	};
 

@@ -169,9 +169,9 @@ static void wake_arg(struct dev_io *io)
 static void read_past_end(struct dev_backend *b)
 {
 	char *buf = alloc_blocks(4, 0);
-	struct iovec iov[3] = {
-		{buf, DEV_BLOCK}, {buf + DEV_BLOCK, 2 * DEV_BLOCK}, {buf + 3 * DEV_BLOCK, DEV_BLOCK}
-	};
+	struct iovec iov[3] = {{buf, DEV_BLOCK},
+			       {buf + DEV_BLOCK, 2 * DEV_BLOCK},
+			       {buf + 3 * DEV_BLOCK, DEV_BLOCK}};
 	struct iovec saved[3];
 	memcpy(saved, iov, sizeof(iov));
 	assert_int_equal(truncate(b->path, 2 * DEV_BLOCK), 0);
@@ -186,7 +186,7 @@ static void read_past_end(struct dev_backend *b)
 		.arg = co_self(),
 	};
 	b->ops->submit(b, &io);
-	co_yield();
+	co_yield ();
 	assert_int_equal(io.res, -EIO);
 	assert_int_equal(buf[0], 'A');
 	assert_int_equal(buf[DEV_BLOCK], 'B');
@@ -248,13 +248,13 @@ static void many_at_once(struct dev_backend *b)
 		many[i].left = &left;
 		many_submit(b, &many[i], DEV_WRITE, i);
 	}
-	co_yield();
+	co_yield ();
 	left = MANY;
 	for (unsigned i = 0; i < MANY; i++) {
 		memset(many[i].buf, 0, 2 * DEV_BLOCK);
 		many_submit(b, &many[i], DEV_READ, i);
 	}
-	co_yield();
+	co_yield ();
 	for (unsigned i = 0; i < MANY; i++) {
 		assert_int_equal(many[i].buf[0], 'a' + i % 26);
 		assert_int_equal(many[i].buf[2 * DEV_BLOCK - 1], 'a' + i % 26);
@@ -378,7 +378,8 @@ static bool make_ext4(const char *path)
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
-		execlp("mke2fs", "mke2fs", "-q", "-F", "-t", "ext4", "-L", "home", path, (char *)NULL);
+		execlp("mke2fs", "mke2fs", "-q", "-F", "-t", "ext4", "-L", "home", path,
+		       (char *)NULL);
 		execl("/sbin/mke2fs", "mke2fs", "-q", "-F", "-t", "ext4", "-L", "home", path,
 		      (char *)NULL);
 		_exit(127);
@@ -401,9 +402,8 @@ static void test_probe_partitions(void **state)
 {
 	struct env *env = *state;
 	/* one Linux partition, sectors 2048..10239 */
-	static const unsigned char entry[16] = {
-		0, 0, 2, 0, 0x83, 0, 2, 0, 0, 8, 0, 0, 0, 0x20, 0, 0
-	};
+	static const unsigned char entry[16] = {0, 0, 2, 0, 0x83, 0,	2, 0,
+						0, 8, 0, 0, 0,	  0x20, 0, 0};
 	make_file(env, FILE_BYTES);
 	put_bytes(env->path, 446, entry, sizeof(entry));
 	put_bytes(env->path, 510, "\x55\xaa", 2);
@@ -419,22 +419,19 @@ static void test_probe_tarn(void **state)
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-#define T_SHM(fn) {#fn " on tmpfs", fn, setup_shm, teardown, NULL}
+#define T_SHM(fn)                                              \
+	{                                                      \
+#fn " on tmpfs", fn, setup_shm, teardown, NULL \
+	}
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_io), T_SHM(test_io),
-		T(test_discard), T_SHM(test_discard),
-		T(test_short), T_SHM(test_short),
-		T(test_many), T_SHM(test_many),
-		T(test_readonly),
-		T(test_double_open),
-		T(test_open_errors),
-		T(test_make_sparse),
-		T(test_probe_blank),
-		T(test_probe_ext4),
-		T(test_probe_partitions),
+		T(test_io),	     T_SHM(test_io),	  T(test_discard),
+		T_SHM(test_discard), T(test_short),	  T_SHM(test_short),
+		T(test_many),	     T_SHM(test_many),	  T(test_readonly),
+		T(test_double_open), T(test_open_errors), T(test_make_sparse),
+		T(test_probe_blank), T(test_probe_ext4),  T(test_probe_partitions),
 		T(test_probe_tarn),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

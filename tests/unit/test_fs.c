@@ -22,12 +22,12 @@ struct env {
 	struct fs *fs;
 };
 
-static const struct fs_options options = { .root_uid = 7, .root_gid = 8, .seed = "seed",
-					   .atime = true };
+static const struct fs_options options = {
+	.root_uid = 7, .root_gid = 8, .seed = "seed", .atime = true};
 
 static void env_reopen(struct env *t)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 
 	assert_int_equal(fs_open(t->vol, &options, &t->fs, &e), 0);
 }
@@ -35,7 +35,7 @@ static void env_reopen(struct env *t)
 static int setup(void **state)
 {
 	struct env *t = calloc(1, sizeof(*t));
-	struct vol_options o = { .type = VOL_TYPE_FS };
+	struct vol_options o = {.type = VOL_TYPE_FS};
 
 	t->pool = fake_pool_create();
 	vol_create(t->pool, "v", &o, NULL);
@@ -60,7 +60,7 @@ static int teardown(void **state)
 
 static uint64_t make(struct env *t, uint64_t dir, const char *name, uint32_t mode)
 {
-	struct fs_make m = { .mode = mode, .uid = 1000, .gid = 1000, .target = "t" };
+	struct fs_make m = {.mode = mode, .uid = 1000, .gid = 1000, .target = "t"};
 	struct fs_attr a;
 
 	assert_int_equal(fs_make(t->fs, dir, name, &m, &a, NULL), 0);
@@ -113,7 +113,7 @@ static void test_names(void **state)
 {
 	struct env *t = *state;
 	char name[300];
-	struct fs_make m = { .mode = S_IFREG | 0600 };
+	struct fs_make m = {.mode = S_IFREG | 0600};
 	struct fs_attr a;
 	uint64_t d = make(t, 1, "d", S_IFDIR | 0755), f;
 
@@ -146,7 +146,7 @@ static void test_setgid_dir(void **state)
 {
 	struct env *t = *state;
 	uint64_t d = make(t, 1, "d", S_IFDIR | 02775), s;
-	struct fs_make m = { .mode = S_IFDIR | 0755, .uid = 5, .gid = 6 };
+	struct fs_make m = {.mode = S_IFDIR | 0755, .uid = 5, .gid = 6};
 	struct fs_attr a;
 
 	assert_int_equal(fs_make(t->fs, d, "s", &m, &a, NULL), 0);
@@ -163,7 +163,7 @@ static void test_symlink(void **state)
 {
 	struct env *t = *state;
 	char target[FS_TARGET_MAX + 2], buf[FS_TARGET_MAX + 1];
-	struct fs_make m = { .mode = S_IFLNK | 0777, .target = target };
+	struct fs_make m = {.mode = S_IFLNK | 0777, .target = target};
 	struct fs_attr a;
 
 	memset(target, 'x', sizeof(target));
@@ -219,8 +219,8 @@ static void test_inline(void **state)
 	struct env *t = *state;
 	uint64_t ino = make(t, 1, "f", S_IFREG | 0644), sectors, at;
 	struct fs_file *f = open_ino(t, ino);
-	struct fs_setattr sa = { .set = FS_SET_SIZE, .size = 3 };
-	char zero[4096] = { 0 }, want[5000] = { 0 }, buf[8000];
+	struct fs_setattr sa = {.set = FS_SET_SIZE, .size = 3};
+	char zero[4096] = {0}, want[5000] = {0}, buf[8000];
 	struct fs_attr a;
 	uint32_t n;
 
@@ -281,7 +281,7 @@ static void test_kill_priv(void **state)
 	struct env *t = *state;
 	uint64_t ino = make(t, 1, "f", S_IFREG | 06755);
 	struct fs_file *f = open_ino(t, ino);
-	struct fs_setattr sa = { .set = FS_SET_MODE, .mode = 06755 };
+	struct fs_setattr sa = {.set = FS_SET_MODE, .mode = 06755};
 	struct fs_attr a;
 
 	assert_int_equal(fs_write(f, 0, 1, "x", 0), 0);
@@ -289,7 +289,7 @@ static void test_kill_priv(void **state)
 	assert_int_equal(fs_write(f, 0, 1, "x", FS_WRITE_KILL_PRIV), 0);
 	assert_int_equal(attr_of(t, ino).mode, S_IFREG | 0755);
 	assert_int_equal(fs_setattr(t->fs, ino, &sa, &a), 0);
-	sa = (struct fs_setattr){ .set = FS_SET_UID, .uid = 3 };
+	sa = (struct fs_setattr){.set = FS_SET_UID, .uid = 3};
 	assert_int_equal(fs_setattr(t->fs, ino, &sa, &a), 0);
 	assert_int_equal(a.mode, S_IFREG | 0755);
 	assert_int_equal(a.uid, 3);
@@ -300,8 +300,9 @@ static void test_times(void **state)
 {
 	struct env *t = *state;
 	uint64_t ino = make(t, 1, "f", S_IFREG | 0644);
-	struct fs_setattr sa = { .set = FS_SET_MTIME | FS_SET_ATIME, .mtime = { -5, 999999999 },
-				 .atime = { 1ll << 40, 1 } };
+	struct fs_setattr sa = {.set = FS_SET_MTIME | FS_SET_ATIME,
+				.mtime = {-5, 999999999},
+				.atime = {1ll << 40, 1}};
 	struct timespec before = attr_of(t, ino).ctime;
 	struct fs_attr a;
 
@@ -464,7 +465,7 @@ static void test_fallocate(void **state)
 static void test_orphans(void **state)
 {
 	struct env *t = *state;
-	struct fs_make m = { .mode = S_IFREG | 0600 };
+	struct fs_make m = {.mode = S_IFREG | 0600};
 	struct fs_file *f[3];
 	struct fake_state *crash;
 	struct fs_stats st;
@@ -566,21 +567,21 @@ static void test_damaged(void **state)
 	memset(junk, 1, sizeof(junk));
 	for (uint16_t len = 0; len < sizeof(junk); len++)
 		for (uint8_t type = 0; type < 20; type++) {
-			struct btree_item it = { { 5, type, 64 }, junk, len };
+			struct btree_item it = {{5, type, 64}, junk, len};
 
 			fs_item_to_text(null, &it);
 			fs_item_validate(&it);
 		}
 	fclose(null);
-	fake_vol_put_raw(t->vol, (struct key){ 77, FS_KEY_INODE, 0 }, junk, 128);
+	fake_vol_put_raw(t->vol, (struct key){77, FS_KEY_INODE, 0}, junk, 128);
 	assert_int_equal(fs_getattr(t->fs, 77, &a), ERR_FORMAT);
 	junk[0] = 9;
-	fake_vol_put_raw(t->vol, (struct key){ 77, FS_KEY_INODE, 0 }, junk, 128);
+	fake_vol_put_raw(t->vol, (struct key){77, FS_KEY_INODE, 0}, junk, 128);
 	assert_int_equal(fs_getattr(t->fs, 77, &a), ERR_VERSION);
 	fs_close(t->fs);
 	vol_close(t->vol);
 	vol_destroy(t->pool, "v", NULL);
-	vol_create(t->pool, "v", &(struct vol_options){ .type = VOL_TYPE_FS }, NULL);
+	vol_create(t->pool, "v", &(struct vol_options){.type = VOL_TYPE_FS}, NULL);
 	vol_open(t->pool, "v", &t->vol, NULL);
 	env_reopen(t);
 }

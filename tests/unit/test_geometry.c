@@ -1,4 +1,5 @@
-/* Devices join, leave, shrink, grow, fail and return while data is written; every byte is compared after each step. */
+/* Devices join, leave, shrink, grow, fail and return while data is written; every byte is compared
+ * after each step. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,8 +12,8 @@
 #include "pool/pool.h"
 #include "pool/vol.h"
 
-#define DEVS 6
-#define BLOCKS 4000u
+#define DEVS	  6
+#define BLOCKS	  4000u
 #define DEV_BYTES (48ull << 20)
 
 static char dir[64];
@@ -31,7 +32,7 @@ static uint64_t next_rand(void)
 static struct dev_backend *open_dev(unsigned i)
 {
 	struct dev_backend *b;
-	struct err e = { 0 };
+	struct err e = {0};
 	char path[96];
 
 	snprintf(path, sizeof path, "%s/d%u", dir, i);
@@ -44,9 +45,10 @@ static struct dev_backend *open_dev(unsigned i)
 
 static struct pool *import_pool(unsigned from, unsigned to)
 {
-	struct pool_options o = { .delta_bytes = 4u << 20, .cache_bytes = 2u << 20, .degraded_ok = true };
+	struct pool_options o = {
+		.delta_bytes = 4u << 20, .cache_bytes = 2u << 20, .degraded_ok = true};
 	struct dev_backend *d[DEVS];
-	struct err e = { 0 };
+	struct err e = {0};
 	struct pool *p;
 
 	for (unsigned i = from; i < to; i++)
@@ -61,7 +63,9 @@ static struct pool *import_pool(unsigned from, unsigned to)
 static void fill(uint32_t *block, unsigned vol, uint64_t at, uint32_t value)
 {
 	for (unsigned i = 0; i < 1024; i++)
-		block[i] = value ? value * 2654435761u + (uint32_t)at * 40503u + vol + i * (value % 3) : 0;
+		block[i] =
+			value ? value * 2654435761u + (uint32_t)at * 40503u + vol + i * (value % 3)
+			      : 0;
 }
 
 static void scribble(struct vol **v, unsigned count)
@@ -95,7 +99,7 @@ static void compare_data(struct vol **v)
 static void compare(struct pool *p, struct vol **v)
 {
 	struct pool_check_result r;
-	struct err e = { 0 };
+	struct err e = {0};
 
 	compare_data(v);
 	assert_int_equal(pool_commit(p), 0);
@@ -134,7 +138,7 @@ static void settle(struct pool *p, struct vol **v, unsigned want_devs)
 
 static void open_vols(struct pool *p, struct vol **v)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 
 	assert_int_equal(vol_open(p, "one", &v[0], &e), 0);
 	assert_int_equal(vol_open(p, "two", &v[1], &e), 0);
@@ -142,7 +146,7 @@ static void open_vols(struct pool *p, struct vol **v)
 
 static struct pool *restart(struct pool *p, struct vol **v, unsigned from, unsigned to)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 
 	vol_close(v[0]);
 	vol_close(v[1]);
@@ -157,7 +161,7 @@ static struct pool *restart(struct pool *p, struct vol **v, unsigned from, unsig
 static void convert(struct pool *p, struct vol **v)
 {
 	struct vol_compliance c;
-	struct err e = { 0 };
+	struct err e = {0};
 
 	assert_int_equal(vol_set_copies(p, "one", 4, &e), -EINVAL);
 	assert_int_equal(vol_set_copies(p, "one", 3, &e), 0);
@@ -176,7 +180,8 @@ static void convert(struct pool *p, struct vol **v)
 		co_sleep_ns(20000000);
 	}
 	compare(p, v);
-	/* Any two of the three devices can go now as far as volume one is concerned; one as far as two is. */
+	/* Any two of the three devices can go now as far as volume one is concerned; one as far as
+	 * two is. */
 	assert_int_equal(pool_dev_offline(p, 1, &e), 0);
 	compare_data(v);
 	assert_int_equal(pool_dev_online(p, open_dev(1), &e), 0);
@@ -184,12 +189,14 @@ static void convert(struct pool *p, struct vol **v)
 
 static void story(void *arg)
 {
-	struct vol_options o = { .type = VOL_TYPE_BLOCK, .copies = 2, .compression = VOL_COMPRESS_LZ4,
-		.size_bytes = BLOCKS * 4096ull };
-	struct pool_create_dev cd[2] = { { open_dev(0), "" }, { open_dev(1), "" } };
-	struct pool_add_options ao = { "", "", false };
+	struct vol_options o = {.type = VOL_TYPE_BLOCK,
+				.copies = 2,
+				.compression = VOL_COMPRESS_LZ4,
+				.size_bytes = BLOCKS * 4096ull};
+	struct pool_create_dev cd[2] = {{open_dev(0), ""}, {open_dev(1), ""}};
+	struct pool_add_options ao = {"", "", false};
 	struct pool_move_plan plan;
-	struct err e = { 0 };
+	struct err e = {0};
 	struct vol *v[2];
 	struct pool *p;
 
@@ -263,7 +270,7 @@ static void test_story(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_story) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_story)};
 	char cmd[128];
 	int rc;
 

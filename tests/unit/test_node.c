@@ -29,7 +29,7 @@ static struct mock *two_levels(uint8_t *root, struct node_ptr *ret_root, uint8_t
 static void test_validate_codes(void **state)
 {
 	static uint8_t root[NODE_SIZE], leaf[NODE_SIZE];
-	static const uint8_t other_pool[16] = { 1 };
+	static const uint8_t other_pool[16] = {1};
 	struct node_ptr rp, lp, p;
 	struct mock *m = two_levels(root, &rp, leaf, &lp);
 	struct err e;
@@ -93,7 +93,7 @@ static void mutant_free(void *ctx, struct btree *bt, struct addr addr, uint64_t 
 	(void)birth;
 }
 
-static const struct btree_ops mutant_ops = { mutant_alloc, mutant_free, mock_txn };
+static const struct btree_ops mutant_ops = {mutant_alloc, mutant_free, mock_txn};
 
 /* Read from the disk of the tree the mutant was made of. */
 static bool mutant_fetch(struct mock *m, struct btree *bt)
@@ -115,7 +115,7 @@ static void use_mutant(struct mock *m, const uint8_t *page, struct node_ptr p, F
 	static const uint8_t v[NODE_VALUE_MAX];
 	uint8_t *buf = node_buf_alloc();
 	struct node_cache *cache;
-	struct btree_cursor c = { 0 };
+	struct btree_cursor c = {0};
 	struct btree_path path;
 	struct btree_item it;
 	struct btree bt;
@@ -165,7 +165,7 @@ static void test_validate_mutants(void **state)
 		for (unsigned j = rnd(4) + 1; j > 0; j--) {
 			unsigned at = 8 + rnd((rnd(4) ? slots : NODE_SIZE) - 8);
 
-			if (rnd(8) == 0)        /* two slots with one value */
+			if (rnd(8) == 0) /* two slots with one value */
 				memmove(page + PAGE_HEADER_SIZE + 24 * rnd(4) + 20,
 					page + PAGE_HEADER_SIZE + 24 * rnd(4) + 20, 4);
 			else
@@ -210,17 +210,17 @@ static void test_cache(void **state)
 	(void)state;
 	assert_int_equal(node_cache_create(10 * (NODE_SIZE + 4096), &c), 0);
 	for (uint64_t a = 1; a <= 1000; a++) {
-		n = a % 2 ? node_cache_insert(c, (struct addr){ a }, 1, node_buf_alloc())
-			  : node_cache_new(c, (struct addr){ a }, 1);
+		n = a % 2 ? node_cache_insert(c, (struct addr){a}, 1, node_buf_alloc())
+			  : node_cache_new(c, (struct addr){a}, 1);
 		assert_non_null(n);
 	}
 	node_cache_trim(c);
 	node_cache_stats(c, &s);
-	assert_int_equal(s.nodes, 500);         /* dirty ones are pinned */
+	assert_int_equal(s.nodes, 500); /* dirty ones are pinned */
 	assert_int_equal(s.dirty_nodes, 500);
 	assert_int_equal(s.evictions, 500);
 	for (uint64_t a = 2; a <= 1000; a += 2) {
-		n = node_cache_find(c, (struct addr){ a });
+		n = node_cache_find(c, (struct addr){a});
 		n->sealed = true;
 		n->referenced = a == 4;
 		node_cache_clean(c, n);
@@ -229,21 +229,19 @@ static void test_cache(void **state)
 	node_cache_stats(c, &s);
 	assert_int_equal(s.nodes, 10);
 	assert_int_equal(s.dirty_nodes, 0);
-	assert_non_null(node_cache_find(c, (struct addr){ 4 }));    /* its second chance */
-	n = node_cache_insert(c, (struct addr){ 4 }, 2, node_buf_alloc());
+	assert_non_null(node_cache_find(c, (struct addr){4})); /* its second chance */
+	n = node_cache_insert(c, (struct addr){4}, 2, node_buf_alloc());
 	assert_int_equal(n->birth, 2);
-	assert_ptr_equal(n, node_cache_find(c, (struct addr){ 4 }));
-	assert_ptr_equal(n, node_cache_insert(c, (struct addr){ 4 }, 2, node_buf_alloc()));
+	assert_ptr_equal(n, node_cache_find(c, (struct addr){4}));
+	assert_ptr_equal(n, node_cache_insert(c, (struct addr){4}, 2, node_buf_alloc()));
 	node_cache_destroy(c);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cache),
-		cmocka_unit_test(test_validate_codes),
-		cmocka_unit_test(test_validate_bytes),
-		cmocka_unit_test(test_validate_mutants),
+		cmocka_unit_test(test_cache),	       cmocka_unit_test(test_validate_codes),
+		cmocka_unit_test(test_validate_bytes), cmocka_unit_test(test_validate_mutants),
 		cmocka_unit_test(test_wrong_level),
 	};
 

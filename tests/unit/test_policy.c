@@ -19,7 +19,7 @@ static struct reactor *reactor;
 static struct dev_backend *open_dev(unsigned i)
 {
 	struct dev_backend *b;
-	struct err e = { 0 };
+	struct err e = {0};
 	char path[96];
 
 	snprintf(path, sizeof path, "%s/d%u", dir, i);
@@ -32,9 +32,9 @@ static struct dev_backend *open_dev(unsigned i)
 
 static struct pool *import_pool(void)
 {
-	struct pool_options o = { .delta_bytes = 4u << 20, .cache_bytes = 2u << 20 };
-	struct dev_backend *d[2] = { open_dev(0), open_dev(1) };
-	struct err e = { 0 };
+	struct pool_options o = {.delta_bytes = 4u << 20, .cache_bytes = 2u << 20};
+	struct dev_backend *d[2] = {open_dev(0), open_dev(1)};
+	struct err e = {0};
 	struct pool *p;
 
 	if (pool_import(d, 2, &o, reactor, &p, &e)) {
@@ -46,8 +46,8 @@ static struct pool *import_pool(void)
 
 static void make_vol(struct pool *p, const char *name)
 {
-	struct vol_options o = { .type = VOL_TYPE_BLOCK, .copies = 2, .size_bytes = 64u << 20 };
-	struct err e = { 0 };
+	struct vol_options o = {.type = VOL_TYPE_BLOCK, .copies = 2, .size_bytes = 64u << 20};
+	struct err e = {0};
 
 	assert_int_equal(vol_create(p, name, &o, &e), 0);
 }
@@ -56,7 +56,7 @@ static void make_vol(struct pool *p, const char *name)
 static unsigned fill(struct pool *p, const char *name, unsigned mib)
 {
 	uint32_t *buf = aligned_alloc(4096, 1u << 20);
-	struct err e = { 0 };
+	struct err e = {0};
 	struct vol *v;
 	unsigned i;
 
@@ -92,7 +92,7 @@ static bool has_event(struct pool *p, const char *kind)
 static void trash(struct pool *p)
 {
 	struct vol_trash_info t[4];
-	struct err e = { 0 };
+	struct err e = {0};
 	struct vol *v;
 	unsigned n;
 
@@ -124,7 +124,7 @@ static void trash(struct pool *p)
 static void pressure(struct pool *p)
 {
 	struct vol_trash_info t[4];
-	struct err e = { 0 };
+	struct err e = {0};
 	unsigned most;
 
 	make_vol(p, "old");
@@ -143,7 +143,7 @@ static void pressure(struct pool *p)
 
 static void reservation(struct pool *p)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	unsigned most;
 
 	make_vol(p, "db");
@@ -178,10 +178,10 @@ static void history(struct pool *p)
 
 static void story(void *arg)
 {
-	struct pool_create_dev cd[2] = { { open_dev(0), "" }, { open_dev(1), "" } };
+	struct pool_create_dev cd[2] = {{open_dev(0), ""}, {open_dev(1), ""}};
 	struct pool_history_entry *h = malloc(sizeof *h);
 	struct pool_check_result r;
-	struct err e = { 0 };
+	struct err e = {0};
 	struct pool *p;
 
 	(void)arg;
@@ -219,7 +219,7 @@ static void test_story(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_story) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_story)};
 	char path[128];
 	int rc;
 

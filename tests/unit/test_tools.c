@@ -25,18 +25,42 @@
 static void test_size_parse(void **state)
 {
 	(void)state;
-	static const struct { const char *text; int rc; uint64_t n; } t[] = {
-		{ "0", 0, 0 }, { "17", 0, 17 }, { "4096", 0, 4096 }, { "512B", 0, 512 },
-		{ "1K", 0, 1024 }, { "1k", 0, 1024 }, { "8G", 0, 8ull << 30 },
-		{ "8GiB", 0, 8ull << 30 }, { "8gb", 0, 8ull << 30 }, { "1.5T", 0, 3ull << 39 },
-		{ "0.5K", 0, 512 }, { "1.0000009M", 0, 1 << 20 }, { "7E", 0, 7ull << 60 },
-		{ "9223372036854775807", 0, INT64_MAX },
-		{ "8E", -ERANGE, 0 }, { "9223372036854775808", -ERANGE, 0 },
-		{ "99999999999999999999", -ERANGE, 0 }, { "9999999999T", -ERANGE, 0 },
-		{ "", -EINVAL, 0 }, { NULL, -EINVAL, 0 }, { "-1", -EINVAL, 0 }, { "G", -EINVAL, 0 },
-		{ "8X", -EINVAL, 0 }, { "8GG", -EINVAL, 0 }, { "8 G", -EINVAL, 0 },
-		{ " 8G", -EINVAL, 0 }, { "1.", -EINVAL, 0 }, { "1.5", -EINVAL, 0 },
-		{ "0x10", -EINVAL, 0 }, { "1e3", -EINVAL, 0 }, { "+8G", -EINVAL, 0 },
+	static const struct {
+		const char *text;
+		int rc;
+		uint64_t n;
+	} t[] = {
+		{"0", 0, 0},
+		{"17", 0, 17},
+		{"4096", 0, 4096},
+		{"512B", 0, 512},
+		{"1K", 0, 1024},
+		{"1k", 0, 1024},
+		{"8G", 0, 8ull << 30},
+		{"8GiB", 0, 8ull << 30},
+		{"8gb", 0, 8ull << 30},
+		{"1.5T", 0, 3ull << 39},
+		{"0.5K", 0, 512},
+		{"1.0000009M", 0, 1 << 20},
+		{"7E", 0, 7ull << 60},
+		{"9223372036854775807", 0, INT64_MAX},
+		{"8E", -ERANGE, 0},
+		{"9223372036854775808", -ERANGE, 0},
+		{"99999999999999999999", -ERANGE, 0},
+		{"9999999999T", -ERANGE, 0},
+		{"", -EINVAL, 0},
+		{NULL, -EINVAL, 0},
+		{"-1", -EINVAL, 0},
+		{"G", -EINVAL, 0},
+		{"8X", -EINVAL, 0},
+		{"8GG", -EINVAL, 0},
+		{"8 G", -EINVAL, 0},
+		{" 8G", -EINVAL, 0},
+		{"1.", -EINVAL, 0},
+		{"1.5", -EINVAL, 0},
+		{"0x10", -EINVAL, 0},
+		{"1e3", -EINVAL, 0},
+		{"+8G", -EINVAL, 0},
 	};
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
 		uint64_t n = 42;
@@ -77,19 +101,19 @@ static void test_number_parse(void **state)
 static void test_rate(void **state)
 {
 	(void)state;
-	struct rate r = { 0 };
+	struct rate r = {0};
 	assert_int_equal(rate_get(&r), 0);
 	rate_add(&r, 1000, 100);
 	assert_int_equal(rate_get(&r), 0);
 	assert_int_equal(rate_seconds(&r, 10), 0);
-	rate_add(&r, 1100, 5000);   /* too soon */
+	rate_add(&r, 1100, 5000); /* too soon */
 	assert_int_equal(rate_get(&r), 0);
 	for (unsigned i = 1; i <= 40; i++)
 		rate_add(&r, 1000 + i * 1000, 100 + i * 50);
 	assert_int_equal(rate_get(&r), 50);
 	assert_int_equal(rate_seconds(&r, 500), 11);
 	assert_int_equal(rate_seconds(&r, 0), 1);
-	rate_add(&r, 60000, 7);     /* something new */
+	rate_add(&r, 60000, 7); /* something new */
 	assert_int_equal(rate_get(&r), 0);
 	rate_add(&r, 62000, 7);
 	assert_int_equal(rate_seconds(&r, 10), 0);
@@ -99,28 +123,30 @@ static void test_names(void **state)
 {
 	(void)state;
 	struct volume_ref r;
-	struct err e = { 0 };
+	struct err e = {0};
 	assert_true(pool_name_valid("tank"));
 	assert_true(pool_name_valid("9-b_c.d+e"));
 	static const char *const bad[] = {
 		"",    ".",   "..",  ".a",	 "-a",
-		"a/b", "a b", "a\n", "\xc3\xa4", "a123456789012345678901234567890123"
-	};
+		"a/b", "a b", "a\n", "\xc3\xa4", "a123456789012345678901234567890123"};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_false(pool_name_valid(bad[i]));
 	assert_int_equal(volume_ref_parse("tank/home", &r, &e), 0);
 	assert_string_equal(r.pool, "tank");
 	assert_string_equal(r.volume, "home");
-	static const char *const badref[] = { "tank",	"/home",   "tank/",   "tank/a/b",
-					      "../x/y", "tank/..", "tank/.x", "ta nk/x" };
+	static const char *const badref[] = {"tank",   "/home",	  "tank/",   "tank/a/b",
+					     "../x/y", "tank/..", "tank/.x", "ta nk/x"};
 	for (size_t i = 0; i < sizeof(badref) / sizeof(badref[0]); i++)
 		assert_int_equal(volume_ref_parse(badref[i], &r, &e), -EINVAL);
 	assert_string_equal(r.volume, "home");
 }
 
 static const struct option_spec specs[] = {
-	{ "force", 'f', NULL, "" }, { "size", 's', "SIZE", "" }, { "json", 0, NULL, "" },
-	{ NULL, 'o', "LIST", "" }, { 0 },
+	{"force", 'f', NULL, ""},
+	{"size", 's', "SIZE", ""},
+	{"json", 0, NULL, ""},
+	{NULL, 'o', "LIST", ""},
+	{0},
 };
 
 /* Split a line at blanks and parse it. */
@@ -140,7 +166,7 @@ static void test_options(void **state)
 {
 	(void)state;
 	struct options o;
-	struct err e = { 0 };
+	struct err e = {0};
 	assert_int_equal(parse_line("a -f b --size 8G c -oro", &o, &e), 0);
 	assert_int_equal(o.nargs, 3);
 	assert_string_equal(o.args[0], "a");
@@ -157,8 +183,8 @@ static void test_options(void **state)
 	assert_int_equal(o.n, 0);
 	assert_int_equal(parse_line("- x", &o, &e), 0);
 	assert_int_equal(o.nargs, 2);
-	static const char *const bad[] = { "--siz 3",	"--size", "-s", "-x",
-					   "--force=1", "-fx",	  "--", "---" };
+	static const char *const bad[] = {"--siz 3",   "--size", "-s", "-x",
+					  "--force=1", "-fx",	 "--", "---"};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		int r = parse_line(bad[i], &o, &e);
 		assert_int_equal(r, !strcmp(bad[i], "--") ? 0 : -EINVAL);
@@ -167,13 +193,15 @@ static void test_options(void **state)
 
 /* ---- framing ---- */
 
-struct pair { int a, b; };
+struct pair {
+	int a, b;
+};
 
 static struct pair pair_open(void)
 {
 	int s[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
-	return (struct pair){ s[0], s[1] };
+	return (struct pair){s[0], s[1]};
 }
 
 static void pair_close(struct pair p)
@@ -221,24 +249,26 @@ static void test_proto_roundtrip(void **state)
 static void test_proto_hostile(void **state)
 {
 	(void)state;
-	static const struct { const char *body; int rc;
+	static const struct {
+		const char *body;
+		int rc;
 	} t[] = {
-		{ "{}", 0 },
-		{ " {} ", 0 },
-		{ "{", -EPROTO },
-		{ "[]", -EPROTO },
-		{ "1", -EPROTO },
-		{ "null", -EPROTO },
-		{ "\"x\"", -EPROTO },
-		{ "{}x", -EPROTO },
-		{ "{}{}", -EPROTO },
-		{ "{\"a\":}", -EPROTO },
-		{ "{'a':1}", 0 },
-		{ "{\"a\":1,}", -EPROTO },
-		{ "{\"a\":\"\xff\"}", -EPROTO },
-		{ "//\n{}", -EPROTO },
-		{ "{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}",
-		  -EPROTO },
+		{"{}", 0},
+		{" {} ", 0},
+		{"{", -EPROTO},
+		{"[]", -EPROTO},
+		{"1", -EPROTO},
+		{"null", -EPROTO},
+		{"\"x\"", -EPROTO},
+		{"{}x", -EPROTO},
+		{"{}{}", -EPROTO},
+		{"{\"a\":}", -EPROTO},
+		{"{'a':1}", 0},
+		{"{\"a\":1,}", -EPROTO},
+		{"{\"a\":\"\xff\"}", -EPROTO},
+		{"//\n{}", -EPROTO},
+		{"{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}",
+		 -EPROTO},
 	};
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
 		struct pair p = pair_open();
@@ -263,12 +293,12 @@ static void test_proto_lengths(void **state)
 	assert_int_equal(ctl_recv(p.b, 64, 1000, &o, NULL), -EMSGSIZE);
 	put_raw(p.a, UINT32_MAX, NULL, 0);
 	assert_int_equal(ctl_recv(p.b, 64, 1000, &o, NULL), -EMSGSIZE);
-	put_raw(p.a, 10, "{}", 2);   /* cut short */
+	put_raw(p.a, 10, "{}", 2); /* cut short */
 	close(p.a);
 	assert_int_equal(ctl_recv(p.b, 64, 1000, &o, NULL), -EPROTO);
 	close(p.b);
 	p = pair_open();
-	assert_int_equal(write(p.a, "\1\0", 2), 2);   /* half a head */
+	assert_int_equal(write(p.a, "\1\0", 2), 2); /* half a head */
 	close(p.a);
 	assert_int_equal(ctl_recv(p.b, 64, 1000, &o, NULL), -EPROTO);
 	close(p.b);
@@ -326,11 +356,16 @@ static void test_proto_descriptors(void **state)
 		int pass[5], got = -1;
 		for (int i = 0; i < 5; i++)
 			pass[i] = 0;
-		union { struct cmsghdr align; char buf[CMSG_SPACE(sizeof(pass))]; } control = { 0 };
-		char text[6] = { 2, 0, 0, 0, '{', '}' };
-		struct iovec iov = { text, sizeof(text) };
-		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
-				    .msg_controllen = sizeof(control.buf) };
+		union {
+			struct cmsghdr align;
+			char buf[CMSG_SPACE(sizeof(pass))];
+		} control = {0};
+		char text[6] = {2, 0, 0, 0, '{', '}'};
+		struct iovec iov = {text, sizeof(text)};
+		struct msghdr m = {.msg_iov = &iov,
+				   .msg_iovlen = 1,
+				   .msg_control = control.buf,
+				   .msg_controllen = sizeof(control.buf)};
 		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
@@ -344,7 +379,7 @@ static void test_proto_descriptors(void **state)
 		if (got >= 0)
 			close(got);
 		int now = dup(0);
-		assert_int_equal(now, probe);   /* nothing was left open */
+		assert_int_equal(now, probe); /* nothing was left open */
 		close(now);
 	}
 	pair_close(p);
@@ -355,7 +390,7 @@ static void test_codes(void **state)
 	(void)state;
 	for (int c = ERR_NEED_NODE; c < ERR_LAST; c++)
 		assert_int_equal(ctl_code_value(ctl_code_name(c)), c);
-	static const int e[] = { -ENOENT, -ENOSPC, -EIO, -EBUSY, -EPERM, -EEXIST, -EINVAL };
+	static const int e[] = {-ENOENT, -ENOSPC, -EIO, -EBUSY, -EPERM, -EEXIST, -EINVAL};
 	for (size_t i = 0; i < sizeof(e) / sizeof(e[0]); i++)
 		assert_int_equal(ctl_code_value(ctl_code_name(e[i])), e[i]);
 	assert_int_equal(ctl_code_value("nonsense"), -EIO);
@@ -398,8 +433,8 @@ static void count_pool(void *arg, const char *pool)
 static void test_state_file(void **state)
 {
 	(void)state;
-	struct state_file s = { .name = "tank", .uuid = "u" }, t;
-	struct err e = { 0 };
+	struct state_file s = {.name = "tank", .uuid = "u"}, t;
+	struct err e = {0};
 	int n = 0;
 	assert_non_null(mkdtemp(dir));
 	setenv("TARN_STATE_DIR", dir, 1);
@@ -418,7 +453,11 @@ static void test_state_file(void **state)
 	assert_int_equal(n, 1);
 
 	static const char *const bad[] = {
-		"", "x", "{}", "[]", "{\"version\":2,\"name\":\"tank\",\"devices\":[\"/a\"]}",
+		"",
+		"x",
+		"{}",
+		"[]",
+		"{\"version\":2,\"name\":\"tank\",\"devices\":[\"/a\"]}",
 		"{\"version\":1,\"name\":\"other\",\"devices\":[\"/a\"]}",
 		"{\"version\":1,\"name\":\"tank\",\"devices\":[]}",
 		"{\"version\":1,\"name\":\"tank\",\"devices\":[1]}",
@@ -441,7 +480,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_size_parse),
 		cmocka_unit_test(test_size_text),
-		cmocka_unit_test(test_number_parse), cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_number_parse),
+		cmocka_unit_test(test_rate),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_proto_roundtrip),
