@@ -119,7 +119,8 @@ int btree_seek_ge(struct btree *bt, struct key k, struct btree_item *ret_item)
 			return rc;
 	}
 	page_item(d.node[0]->buf, d.slot[0], ret_item);
-	return 0;
+	/* Keys outside their parent's bounds must not lead a scan in circles. */
+	return key_cmp(ret_item->key, k) < 0 ? ERR_FORMAT : 0;
 }
 
 int btree_seek_le(struct btree *bt, struct key k, struct btree_item *ret_item)
@@ -144,7 +145,7 @@ int btree_seek_le(struct btree *bt, struct key k, struct btree_item *ret_item)
 			return rc;
 	}
 	page_item(d.node[0]->buf, d.slot[0], ret_item);
-	return 0;
+	return key_cmp(ret_item->key, k) > 0 ? ERR_FORMAT : 0;
 }
 
 int btree_prepare(struct btree *bt, struct key k)

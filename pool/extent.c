@@ -29,7 +29,8 @@ int extent_decode(const struct btree_item *it, struct extent *x)
 	if (x->lblk >> 51)
 		return ERR_FORMAT;
 	ncrc = x->codec == EXTENT_RESERVED ? 0 : x->stored_blocks;
-	if (!x->blocks || x->blocks > EXTENT_BLOCKS_MAX || x->stored_blocks > EXTENT_BLOCKS_MAX ||
+	if (!x->blocks || x->lblk + x->blocks > LBLK_END || x->blocks > EXTENT_BLOCKS_MAX ||
+	    x->stored_blocks > EXTENT_BLOCKS_MAX ||
 	    it->len != sizeof *d + ncrc * 4)
 		return ERR_FORMAT;
 	if (x->codec == EXTENT_RAW &&

@@ -15,6 +15,8 @@
 #include "pool/extent_format.h"
 #include "pool/vol_types.h"
 
+#define LBLK_END (1ull << 51) /* first block number behind every object */
+
 struct extent { /* decoded */
 	uint64_t lblk;
 	struct addr addr;

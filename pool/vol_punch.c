@@ -8,7 +8,6 @@
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
-#define LBLK_END (1ull << 51) /* first block number behind every object */
 
 /* ---- punch ---- */
 
