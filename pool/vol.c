@@ -410,7 +410,8 @@ int vol_destroy(struct pool *p, const char *name, struct err *e)
 }
 
 struct reap {
-	bool empty;
+	bool empty, any;
+	struct key last; /* removed before */
 };
 
 /* Take a bounded bite out of a destroyed volume. */
@@ -430,6 +431,8 @@ static int reap_step(struct vol *v, void *arg)
 		if (rc)
 			return rc;
 		k = it.key;
+		if (r->any && !key_cmp(k, r->last))
+			return ERR_FORMAT; /* not where its key leads: would never end */
 		rc = k.type == VOL_KEY_EXTENT
 			     ? extent_replace(v, k.object, k.offset, EXTENT_BLOCKS_MAX, NULL, NULL)
 			     : btree_prepare(&v->tree, k);
@@ -437,6 +440,8 @@ static int reap_step(struct vol *v, void *arg)
 			rc = btree_del(&v->tree, k);
 		if (rc)
 			return rc;
+		r->last = k;
+		r->any = true;
 		v->rec_dirty = true;
 		txn_mark_dirty_locked(v->p);
 	}
@@ -561,7 +566,7 @@ static int reap_finish(struct vol *v)
 
 static int reap_volume(struct vol *v)
 {
-	struct reap r = {false};
+	struct reap r = {.empty = false};
 	int rc = 0;
 
 	drop_dirty(v);
