@@ -206,7 +206,8 @@ static uint32_t node_where(const uint8_t *buf, const struct edit *e, bool item)
 	uint32_t count = le16_get(h->count);
 	if (!item || !count)
 		return e->spare % 4 ? 8u + e->where % 120u : e->where % NODE_SIZE;
-	uint32_t slot = e->spare % count;
+	uint32_t most = (NODE_SIZE - sizeof(*h)) / sizeof(struct node_slot_disk);
+	uint32_t slot = e->spare % (count < most ? count : most);
 	const struct node_slot_disk *sd = (const void *)(buf + sizeof(*h) + slot * sizeof(*sd));
 	uint32_t off = le16_get(sd->value_off), len = le16_get(sd->value_len);
 	if (e->value % 3 == 0 || !len || off + len > NODE_SIZE)
