@@ -95,7 +95,9 @@ int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg);
  * copy. */
 int vol_read(struct vol *v, uint64_t object, uint64_t off, uint64_t len, void *buf);
 /* Write, and run fn (may be NULL) in the same atomic step, e.g. to grow a file. If fn returns an
- * error nothing is written. len <= VOL_WRITE_MAX per call. */
+ * error nothing is written. len <= VOL_WRITE_MAX per call. Longer than an eighth of the delta's
+ * memory: split into several such steps, fn with the last; on an error earlier ones may have been
+ * done. */
 #define VOL_WRITE_MAX (4u << 20)
 int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const void *buf,
 	      vol_fn *fn, void *arg);
