@@ -1,12 +1,21 @@
 /* The transport that reads requests from /dev/fuse and writes replies to it. Each worker has a
  * clone of the device; a reply goes to the clone its request came from, as the kernel wants it.
+ *
+ * The kernel wakes every worker that polls for each request, and all but one find nothing. So only
+ * the leader polls all the time:
+ *
+ *   parked --wanted: a worker has more than it likes (dev_call_help)--> polls
+ *   polls  --woken in vain too often (dev_turn_end)--> parked
  */
 #include <errno.h>
 #include <poll.h>
 #include <unistd.h>
 #include "fs/fuse_serve.h"
 
-#define READS_PER_TURN 64
+#define READS_PER_TURN 64u
+#define LONE_PROBE     16u /* turns */
+#define HELP_ACTIVE    4u  /* requests of one worker */
+#define PARK_AFTER     32u /* wakes in vain beyond half of the good ones */
 
 /* read() said r < 0: is it the end? */
 static bool dev_read_failed(struct serve_worker *w, int err)
@@ -36,12 +45,58 @@ static void dev_pause(struct serve_worker *w)
 	w->paused = true;
 }
 
+/* Should this turn try another read? A lone client sends its next request only after our reply, so
+ * that a second read would find nothing: look again only now and then, to notice company. */
+static bool dev_try_more(struct serve_worker *w, unsigned reads)
+{
+	return reads != 1 || w->active > 1 || w->company || !(++w->lone_turns % LONE_PROBE);
+}
+
+/* More came than one worker likes: have another one poll as well. */
+static void dev_call_help(struct serve *s)
+{
+	for (unsigned i = 0; i < s->worker_count; i++) {
+		struct serve_worker *o = &s->worker[i];
+
+		if (!atomic_load_explicit(&o->parked, memory_order_relaxed) ||
+		    atomic_exchange(&o->wanted, true))
+			continue;
+		lock_take(&s->lock);
+		waitq_wake_all(&s->wait);
+		lock_drop(&s->lock);
+		return;
+	}
+}
+
+static void dev_park(struct serve_worker *w)
+{
+	dev_pause(w);
+	w->paused = false;
+	w->in_vain = 0;
+	atomic_store(&w->parked, true);
+}
+
+static void dev_turn_end(struct serve_worker *w, unsigned reads)
+{
+	if (reads) {
+		w->in_vain -= w->in_vain > 0;
+		w->company = reads > 1;
+		if (reads > 1 || w->active > HELP_ACTIVE)
+			dev_call_help(w->s);
+		return;
+	}
+	w->in_vain += 2;
+	if (w->in_vain > PARK_AFTER && w->index != w->s->leader)
+		dev_park(w);
+}
+
 static void dev_ready(int fd, uint32_t events, void *arg)
 {
 	struct serve_worker *w = arg;
+	unsigned reads = 0;
 
 	(void)events;
-	for (unsigned i = 0; i < READS_PER_TURN; i++) {
+	while (reads < READS_PER_TURN && dev_try_more(w, reads)) {
 		struct fuse_rq *rq;
 		ssize_t n;
 
@@ -58,22 +113,43 @@ static void dev_ready(int fd, uint32_t events, void *arg)
 			int err = errno;
 
 			serve_rq_put(rq);
-			if (dev_read_failed(w, err))
+			if (dev_read_failed(w, err)) {
 				dev_pause(w);
-			if (err == EAGAIN || w->paused)
 				return;
+			}
+			if (err == EAGAIN)
+				break;
 			continue;
 		}
+		reads++;
 		rq->len = (size_t)n;
 		serve_request(rq);
 	}
+	dev_turn_end(w, reads);
+}
+
+static int dev_poll(struct serve_worker *w)
+{
+	w->poll = reactor_poll(w->reactor, w->fd, POLLIN, dev_ready, w);
+	return w->poll ? 0 : -ENOMEM;
 }
 
 static int dev_start(struct serve_worker *w)
 {
 	w->paused = false;
-	w->poll = reactor_poll(w->reactor, w->fd, POLLIN, dev_ready, w);
-	return w->poll ? 0 : -ENOMEM;
+	if (w->index == w->s->leader)
+		return dev_poll(w);
+	dev_park(w);
+	return 0;
+}
+
+static void dev_help(struct serve_worker *w)
+{
+	if (dev_poll(w)) /* no memory: the others go on */
+		dev_park(w);
+	else
+		atomic_store(&w->parked, false);
+	atomic_store(&w->wanted, false);
 }
 
 static void dev_stop(struct serve_worker *w)
@@ -108,4 +184,5 @@ const struct serve_transport_ops serve_dev_ops = {
 	.reply = dev_reply,
 	.done = serve_rq_put,
 	.resume = dev_resume,
+	.help = dev_help,
 };

@@ -55,6 +55,8 @@ struct serve_transport_ops {
 	void (*done)(struct fuse_rq *rq);
 	/* Fewer than SERVE_ACTIVE_MAX again. */
 	void (*resume)(struct serve_worker *w);
+	/* dev only: w is parked and wanted: fetch too. In a coroutine of its reactor. */
+	void (*help)(struct serve_worker *w);
 };
 extern const struct serve_transport_ops serve_dev_ops;
 extern const struct serve_transport_ops serve_uring_ops;
@@ -65,7 +67,10 @@ struct serve_worker {
 	unsigned index;
 	int fd; /* a clone of the device, only read and written here */
 	struct reactor_poll *poll;
-	bool paused; /* transport waits for resume() */
+	bool paused;		      /* transport waits for resume() */
+	bool company;		      /* the last turn found more than one request */
+	unsigned lone_turns, in_vain; /* in_vain: 2 for each wake without a request, -1 with */
+	_Atomic bool parked, wanted;  /* does not poll; shall poll */
 	unsigned active;
 	struct uring_queue *queues;	  /* of the transport uring */
 	unsigned armed;			  /* entries of them that are the kernel's */
@@ -105,6 +110,7 @@ struct serve {
 	int abort_fd;		      /* of the connection in fusectl, or why there is none */
 	_Atomic unsigned write_backs; /* under way */
 	unsigned worker_count;
+	unsigned leader; /* the worker that always polls */
 	struct serve_worker worker[];
 };
 

@@ -83,6 +83,12 @@ static void worker_serve(struct serve_worker *w)
 			lock_take(&s->lock);
 			continue;
 		}
+		if (atomic_load(&w->wanted) && atomic_load(&w->parked)) {
+			lock_drop(&s->lock);
+			serve_dev_ops.help(w);
+			lock_take(&s->lock);
+			continue;
+		}
 		waitq_wait(&s->wait, &s->lock);
 	}
 	lock_drop(&s->lock);
@@ -184,6 +190,7 @@ static struct serve *serve_alloc(const struct serve_options *o)
 	s->transport = &serve_dev_ops;
 	s->abort_fd = -1;
 	s->worker_count = o->reactor_count;
+	s->leader = s->worker_count - 1;
 	for (unsigned i = 0; i < s->worker_count; i++) {
 		s->worker[i].s = s;
 		s->worker[i].reactor = o->reactors[i];

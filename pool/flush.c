@@ -2,6 +2,7 @@
 #include <lz4.h>
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/data_cache.h"
 #include "pool/delta.h"
 #include "pool/event.h"
 #include "pool/extent.h"
@@ -447,6 +448,14 @@ static void redo(struct job *j)
 	txn_commit_request_locked(p);
 }
 
+/* Small files and scattered blocks are what is read again in small pieces. */
+static void keep_small(struct job *j)
+{
+	for (struct piece *pc = j->pieces; pc && j->p->data_cache; pc = pc->next)
+		for (unsigned i = 0; i < pc->x.blocks && pc->x.blocks <= DATA_CACHE_EXTENT_MAX; i++)
+			data_cache_put(j->p->data_cache, &pc->x, i, dbuf_data(j->p, pc->buf[i]));
+}
+
 static void job_main(void *arg)
 {
 	struct job *j = arg;
@@ -482,6 +491,8 @@ static void job_main(void *arg)
 
 	if (!rc)
 		rc = write_pieces(j);
+	if (!rc)
+		keep_small(j);
 	lock_take(&p->lock);
 	if (rc == -ENOMEM)
 		pool_fault_locked(p, rc, "write data");

@@ -2,6 +2,7 @@
 #include "pool/pool.h"
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/data_cache.h"
 #include "pool/delta.h"
 #include "pool/event.h"
 #include "pool/flush.h"
@@ -42,7 +43,8 @@ struct pool *pool_alloc(const struct pool_options *o)
 	p->sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
 	p->sb_next = aligned_alloc(BLOCK_SIZE, SB_SIZE);
 	if (!p->sb || !p->sb_next || arena_init(p, p->opt.delta_bytes) ||
-	    node_cache_create(p->opt.cache_bytes, &p->cache)) {
+	    node_cache_create(p->opt.cache_bytes, &p->cache) ||
+	    data_cache_create(p->opt.data_cache_bytes, &p->data_cache)) {
 		pool_free(p);
 		return NULL;
 	}
@@ -59,6 +61,7 @@ void pool_free(struct pool *p)
 	chunk_table_free(p);
 	txn_fini(p);
 	node_cache_destroy(p->cache);
+	data_cache_destroy(p->data_cache);
 	arena_fini(p);
 	for (unsigned i = 0; i < p->ndevs; i++) {
 		dev_close(p->devs[i].backend);
@@ -309,6 +312,7 @@ static void status_space(struct pool *p, struct pool_status *s)
 void pool_status_get(struct pool *p, struct pool_status *s)
 {
 	struct node_cache_stats nc;
+	struct data_cache_stats dc;
 
 	memset(s, 0, sizeof *s);
 	lock_take(&p->lock);
@@ -333,6 +337,10 @@ void pool_status_get(struct pool *p, struct pool_status *s)
 	s->delta_limit_bytes = (uint64_t)p->arena.count * BLOCK_SIZE;
 	node_cache_stats(p->cache, &nc);
 	s->cache_bytes = nc.nodes * NODE_SIZE;
+	data_cache_stats_get(p->data_cache, &dc);
+	s->data_cache_bytes = dc.bytes;
+	s->data_cache_hits = dc.hits;
+	s->data_cache_misses = dc.misses;
 	s->commits = p->commits;
 	s->log_writes = p->log_writes;
 	s->log_bytes = p->log_bytes;

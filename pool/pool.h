@@ -19,13 +19,14 @@
 
 struct pool;
 
-struct pool_options {	      /* zero = default */
-	uint64_t cache_bytes; /* nodes; default 256 MiB */
-	uint64_t delta_bytes; /* hard limit of dirty data in memory; default 128 MiB */
-	uint64_t commit_ns;   /* longest time between commits; default 5 s */
-	bool read_only;	      /* no replay, no writes: for check and dump of an exported pool */
-	bool degraded_ok;     /* import although fewer than a majority of devices are here */
-	bool force;	      /* skip the heartbeat wait, take over */
+struct pool_options {		   /* zero = default */
+	uint64_t cache_bytes;	   /* nodes; default 256 MiB */
+	uint64_t data_cache_bytes; /* small data read again; 0: none */
+	uint64_t delta_bytes;	   /* hard limit of dirty data in memory; default 128 MiB */
+	uint64_t commit_ns;	   /* longest time between commits; default 5 s */
+	bool read_only;	  /* no replay, no writes: for check and dump of an exported pool */
+	bool degraded_ok; /* import although fewer than a majority of devices are here */
+	bool force;	  /* skip the heartbeat wait, take over */
 	uint64_t mover_bytes_per_s; /* limit of evacuation and rebalance; 0: only yields to requests
 				     */
 };
@@ -77,6 +78,7 @@ struct pool_status {
 	uint64_t raw_bytes, raw_used_bytes, raw_free_bytes;
 	uint64_t meta_bytes; /* nodes, one copy */
 	uint64_t delta_bytes, delta_limit_bytes, cache_bytes;
+	uint64_t data_cache_bytes, data_cache_hits, data_cache_misses;
 	uint64_t commits, log_writes, log_bytes, user_write_bytes, dev_write_bytes;
 	unsigned volumes, ndevs;
 	struct pool_dev_status devs[POOL_DEVS_MAX];

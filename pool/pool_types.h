@@ -164,6 +164,7 @@ struct pool {
 	uint64_t dirty_nodes_max;
 
 	struct node_cache *cache;
+	struct data_cache *data_cache; /* NULL: none */
 	struct btree map, space, root;
 	struct node_reading *reading;
 

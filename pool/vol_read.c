@@ -3,13 +3,14 @@
 #include <lz4.h>
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/data_cache.h"
 #include "pool/delta.h"
 #include "pool/event.h"
 #include "pool/extent.h"
 #include "pool/txn.h"
 #include "pool/vol_read.h"
 
-enum seg_kind { SEG_ZERO, SEG_BUF, SEG_EXT };
+enum seg_kind { SEG_ZERO, SEG_BUF, SEG_EXT, SEG_DONE };
 struct seg {
 	enum seg_kind kind;
 	uint64_t lblk;
@@ -199,6 +200,8 @@ static int finish_seg(struct rplan *pl, struct seg *s, int io_res)
 	unsigned first = (unsigned)(s->lblk - s->x.lblk);
 	int rc;
 
+	if (s->kind == SEG_DONE)
+		return 0;
 	if (s->kind == SEG_ZERO) {
 		memset(dst, 0, (size_t)s->blocks * BLOCK_SIZE);
 		return 0;
@@ -212,6 +215,33 @@ static int finish_seg(struct rplan *pl, struct seg *s, int io_res)
 					io_res);
 	rc = verify_or_repair(pl, s, s->x.addr, 0, s->x.stored_blocks, s->packed, io_res);
 	return rc ? rc : unpack(pl, s);
+}
+
+/* ---- the cache of small data ---- */
+
+static bool plan_is_short(const struct rplan *pl)
+{
+	return pl->v->p->data_cache && pl->end - pl->lblk <= DATA_CACHE_READ_MAX;
+}
+
+static void seg_from_cache(struct rplan *pl, struct seg *s)
+{
+	uint8_t *dst = pl->dst + (s->lblk - pl->lblk) * BLOCK_SIZE;
+	unsigned first = (unsigned)(s->lblk - s->x.lblk);
+
+	for (unsigned i = 0; i < s->blocks; i++)
+		if (!data_cache_get(pl->v->p->data_cache, &s->x, first + i, dst + i * BLOCK_SIZE))
+			return;
+	s->kind = SEG_DONE;
+}
+
+static void seg_to_cache(struct rplan *pl, const struct seg *s)
+{
+	const uint8_t *src = pl->dst + (s->lblk - pl->lblk) * BLOCK_SIZE;
+	unsigned first = (unsigned)(s->lblk - s->x.lblk);
+
+	for (unsigned i = 0; i < s->blocks; i++)
+		data_cache_put(pl->v->p->data_cache, &s->x, first + i, src + i * BLOCK_SIZE);
 }
 
 /* ---- reading ---- */
@@ -267,6 +297,9 @@ static int plan_run(struct rplan *pl)
 		if (!ios)
 			return -ENOMEM;
 	}
+	for (unsigned i = 0; i < pl->count && plan_is_short(pl); i++)
+		if (pl->segs[i].kind == SEG_EXT)
+			seg_from_cache(pl, &pl->segs[i]);
 	chunk_batch_init(&b, pl->v->p);
 	n = start_reads(pl, &b, ios);
 	chunk_batch_wait(&b);
@@ -276,6 +309,8 @@ static int plan_run(struct rplan *pl)
 		struct seg *s = &pl->segs[i];
 
 		rc = finish_seg(pl, s, s->kind == SEG_EXT ? ios[s->io].res : 0);
+		if (!rc && s->kind == SEG_EXT && plan_is_short(pl))
+			seg_to_cache(pl, s);
 	}
 	for (unsigned i = 0; i < pl->count; i++)
 		free(pl->segs[i].packed);

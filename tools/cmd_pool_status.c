@@ -194,9 +194,9 @@ static void status_print(struct json_object *o, bool exact)
 	printf("\n");
 	printf("metadata  %s, transaction %" PRIu64 "\n", size_of(o, "meta_bytes", exact),
 	       get_u64(o, "txn"));
-	printf("memory    %s metadata cache, %s of %s dirty data\n",
-	       size_of(o, "cache_bytes", exact), size_of(o, "delta_bytes", exact),
-	       size_of(o, "delta_limit_bytes", exact));
+	printf("memory    %s metadata cache, %s data cache, %s of %s dirty data\n",
+	       size_of(o, "cache_bytes", exact), size_of(o, "data_cache_bytes", exact),
+	       size_of(o, "delta_bytes", exact), size_of(o, "delta_limit_bytes", exact));
 	mover_print(o, exact);
 	scrub_print(o, exact);
 	puts("");

@@ -35,13 +35,15 @@
 #include "tools/state_file.h"
 #include "tools/version.h"
 
-#define POLL_MS 1000
+#define POLL_MS		 1000
+#define DATA_CACHE_BYTES (128ull << 20)
 
 static const struct option_spec specs[] = {
 	{"foreground", 'f', NULL, "stay in the foreground, log to stderr"},
 	{"pool", 0, "NAME", "take the devices from the state file of this pool"},
 	{"workers", 0, "N", "threads that serve requests (default: one per core)"},
 	{"cache", 0, "SIZE", "memory for metadata (default 256M)"},
+	{"data-cache", 0, "SIZE", "memory for small data read again (default 128M; 0: none)"},
 	{"delta", 0, "SIZE", "most dirty data in memory (default 128M)"},
 	{"commit", 0, "SECONDS", "longest time between commits (default 5)"},
 	{"mover-rate", 0, "SIZE", "most bytes a second to move between devices, 1M or more"},
@@ -100,6 +102,9 @@ static int options_apply(const struct options *o, struct daemon_options *d, stru
 		r = number_option(o, "commit", 3600, &seconds, e);
 	if (!r)
 		r = size_option(o, "cache", 8u << 20, &d->pool.cache_bytes, e);
+	d->pool.data_cache_bytes = DATA_CACHE_BYTES;
+	if (!r)
+		r = size_option(o, "data-cache", 0, &d->pool.data_cache_bytes, e);
 	if (!r)
 		r = size_option(o, "delta", 8u << 20, &d->pool.delta_bytes, e);
 	if (!r)

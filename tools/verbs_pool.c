@@ -57,6 +57,9 @@ static struct json_object *status_to_json(struct daemon *d, const struct pool_st
 	add_u64(o, "delta_bytes", s->delta_bytes);
 	add_u64(o, "delta_limit_bytes", s->delta_limit_bytes);
 	add_u64(o, "cache_bytes", s->cache_bytes);
+	add_u64(o, "data_cache_bytes", s->data_cache_bytes);
+	add_u64(o, "data_cache_hits", s->data_cache_hits);
+	add_u64(o, "data_cache_misses", s->data_cache_misses);
 	add_u64(o, "commits", s->commits);
 	add_u64(o, "log_writes", s->log_writes);
 	add_u64(o, "log_bytes", s->log_bytes);

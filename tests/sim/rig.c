@@ -17,6 +17,7 @@ void rig_init(struct rig *g, uint64_t seed, unsigned ndisks, uint64_t disk_bytes
 		g->disk[i] = sim_disk_create(&g->bus, name, disk_bytes, seed * 31 + i);
 	}
 	g->opt.cache_bytes = 1 << 20;
+	g->opt.data_cache_bytes = 256 << 10;
 	g->opt.delta_bytes = 4 << 20;
 	g->opt.commit_ns = 100 * SIM_MS;
 	g->opt.force = true;
