@@ -107,7 +107,7 @@ static size_t change(struct sim_rng *g, uint8_t *buf, size_t len)
 	case 2:
 		return splice(buf, len, at, 0, &byte, 1);
 	case 3:
-		return splice(buf, len, at, n < 8 ? n : n % 8, NULL, 0);
+		return splice(buf, len, at, n < 8 ? n : n % 8, &byte, 0);
 	case 4:
 		return splice(buf, len, at, n, other->data + from, m);
 	default: /* one thing many times */
