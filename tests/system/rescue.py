@@ -4,9 +4,11 @@
     wipe DEV...                  garbage over every superblock ring and heartbeat
     nodes ADDR,ADDR,... DEV...   garbage over the newest version of these nodes, all copies
     tree ID LEVEL DEV...         garbage over all nodes of a tree at LEVEL or above, of any age
+    leaves ID PERCENT DEV...     garbage over so many of a tree's leaves, all copies and ages
     scorch PERCENT DEV...        garbage over so many of the blocks that are no node
     manifest DIR                 one line for each file: all that must come back
     verify JSON WANT GOT         GOT equals WANT but for the ranges told, which are holes
+    partly JSON WANT GOT         what is in the tree GOT is as in WANT, or told
 
 Prints what it did. TARN_SEED repeats the random choices.
 """
@@ -86,6 +88,17 @@ def kill_tree(tree, level, paths):
     print(f"destroyed {dead} nodes of tree {tree}")
 
 
+def kill_leaves(tree, percent, paths):
+    addresses = sorted({addr for fd in each(paths) for _, level, addr, _, t in nodes(fd)
+                        if t == tree and level == 0})
+    wanted = set(rng.sample(addresses, max(1, int(len(addresses) * percent / 100))))
+    for fd in each(paths):
+        for off, level, addr, _, t in list(nodes(fd)):
+            if t == tree and addr in wanted:
+                os.pwrite(fd, rng.randbytes(NODE), off)
+    print(f"destroyed {len(wanted)} of {len(addresses)} leaves of tree {tree}")
+
+
 def scorch(percent, paths):
     dead = 0
     for fd in each(paths):
@@ -144,6 +157,29 @@ def verify(told, want, got):
     print(f"{total} bytes lost, all told, the rest is right")
 
 
+def content(top, name):
+    with open(os.path.join(top, name), "rb") as f:
+        return hashlib.file_digest(f, "sha256").digest()
+
+
+def partly(told, want, got):
+    with open(told, encoding="utf-8") as f:
+        damaged = {d["path"] for d in json.load(f)["damage"] if "path" in d}
+    known = {name: content(want, name) for name in all_files(want)}
+    right = found = 0
+    for name in all_files(got):
+        if name.startswith("lost+found/"):
+            found += 1
+            assert content(got, name) in known.values() or name in damaged, name
+        elif name in known:
+            same = content(got, name) == known[name]
+            assert same or name in damaged, f"{name} differs and is not told"
+            right += same
+    assert right > len(known) / 3, f"only {right} of {len(known)}"
+    print(f"{right} of {len(known)} files are right, {found} in lost+found, "
+          f"{len(damaged)} told damaged")
+
+
 def all_files(top):
     if os.path.isfile(top):
         return [""]
@@ -158,12 +194,16 @@ def main(verb, *args):
         return 0 if kill_nodes(args[0], args[1:]) else 1
     elif verb == "tree":
         kill_tree(int(args[0]), int(args[1]), args[2:])
+    elif verb == "leaves":
+        kill_leaves(int(args[0]), float(args[1]), args[2:])
     elif verb == "scorch":
         scorch(float(args[0]), args[1:])
     elif verb == "manifest":
         manifest(args[0])
     elif verb == "verify":
         verify(*args)
+    elif verb == "partly":
+        partly(*args)
     else:
         print(__doc__)
         return 2
