@@ -40,7 +40,7 @@ void rescue_close(struct rescue *r)
 	for (unsigned i = 0; i < RESCUE_POOLS_MAX; i++)
 		free(r->sb[i]);
 	for (unsigned i = 0; i < POOL_DEVS_MAX; i++)
-		free(r->has_nodes[i]);
+		free(r->taken[i]);
 	free(r->nodes);
 	free(r->buckets);
 	free(r->order);

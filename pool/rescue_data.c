@@ -7,7 +7,8 @@
 #include <unistd.h>
 #include "pool/rescue_impl.h"
 
-#define SEARCHES_MAX	  4u /* of one chunk in all slots without finding it */
+#define SEARCHES_MAX	  2u
+#define FUTILE_MAX	  16u
 #define PLACE(file, slot) ((uint64_t)(file) << 32 | (slot))
 
 RB_GENERATE(rescue_chunks, rescue_chunk, rb, rescue_chunk_cmp)
@@ -47,6 +48,7 @@ static void prove(struct search *s, uint64_t place)
 			return;
 	if (c->nproven < RESCUE_COPIES_MAX)
 		c->proven[c->nproven++] = place;
+	s->r->taken[place >> 32][(uint32_t)place / 64] |= 1ull << (uint32_t)place % 64;
 }
 
 /* Take the blocks that are right at this place and were still wanted. */
@@ -101,8 +103,14 @@ static void try_claims(struct search *s)
 	}
 }
 
-/* One block tells. Slots with nodes are metadata, or were before they got data. */
-static void try_slots(struct search *s, unsigned probe, bool with_nodes)
+static bool slot_taken(const struct rescue *r, unsigned file, uint32_t slot)
+{
+	return r->taken[file][slot / 64] >> slot % 64 & 1;
+}
+
+/* One block tells. taken: the slots that hold nodes or another chunk, as far as is known; else all
+ * others. */
+static void try_slots(struct search *s, unsigned probe, bool taken)
 {
 	struct rescue *r = s->r;
 	uint32_t block = addr_block(s->x->addr) + probe;
@@ -112,12 +120,34 @@ static void try_slots(struct search *s, unsigned probe, bool with_nodes)
 			uint64_t off = rescue_offset(r, f, slot, block, 1);
 
 			if (off == UINT64_MAX || off + BLOCK_SIZE > r->devs[f]->size_bytes ||
-			    (r->has_nodes[f][slot / 64] >> slot % 64 & 1) != with_nodes)
+			    slot_taken(r, f, slot) != taken)
 				continue;
 			if (!dev_read(r->devs[f], off, r->scratch, BLOCK_SIZE) &&
 			    block_good(s, probe, r->scratch))
 				try_place(s, f, slot);
 		}
+}
+
+/* All slots, by the first and the last block wanted. Chunks that are nowhere must not cost a search
+ * for each of their extents: free slots are searched SEARCHES_MAX times in vain for a chunk, taken
+ * ones FUTILE_MAX times in a row for all. */
+static void search_slots(struct search *s)
+{
+	struct rescue *r = s->r;
+	uint32_t before = s->bad;
+
+	for (unsigned pass = 0; pass < 4 && s->bad; pass++) {
+		unsigned probe = pass & 1 ? 31u - (unsigned)__builtin_clz(s->bad)
+					  : (unsigned)__builtin_ctz(s->bad);
+		uint32_t then = s->bad;
+
+		if (pass > 1 && r->futile >= FUTILE_MAX)
+			break;
+		try_slots(s, probe, pass > 1);
+		if (pass > 1)
+			r->futile = s->bad == then ? r->futile + 1 : 0;
+	}
+	s->c->failures += s->bad == before;
 }
 
 /* Fill r->data with the stored blocks. Bits of what is not to be had; ~0 without memory. */
@@ -133,15 +163,8 @@ static uint32_t stored_read(struct rescue *r, const struct extent *x)
 		try_place(&s, (unsigned)(s.c->proven[i] >> 32), (uint32_t)s.c->proven[i]);
 	if (s.bad)
 		try_claims(&s);
-	if (!s.bad || s.c->failures >= SEARCHES_MAX)
-		return s.bad;
-	for (unsigned pass = 0; pass < 4 && s.bad; pass++) {
-		unsigned probe = pass & 1 ? 31u - (unsigned)__builtin_clz(s.bad)
-					  : (unsigned)__builtin_ctz(s.bad);
-
-		try_slots(&s, probe, pass > 1);
-	}
-	s.c->failures += s.bad != 0;
+	if (s.bad && s.c->failures < SEARCHES_MAX)
+		search_slots(&s);
 	return s.bad;
 }
 

@@ -79,12 +79,13 @@ struct rescue {
 	size_t norder;
 
 	uint32_t chunk_blocks;
-	uint32_t slots[POOL_DEVS_MAX];	    /* of each file */
-	uint64_t *has_nodes[POOL_DEVS_MAX]; /* bit per slot: not data */
-	int16_t file_of[POOL_DEVS_MAX];	    /* device number -> file; -1: not known */
-	struct rescue_claim *claims;	    /* by chunk, the newest first */
+	uint32_t slots[POOL_DEVS_MAX];	/* of each file */
+	uint64_t *taken[POOL_DEVS_MAX]; /* bit per slot: nodes, or some chunk known */
+	int16_t file_of[POOL_DEVS_MAX]; /* device number -> file; -1: not known */
+	struct rescue_claim *claims;	/* by chunk, the newest first */
 	size_t nclaims, cap_claims;
 	struct rescue_chunks chunks;
+	unsigned futile; /* searches of taken slots in a row that found nothing */
 
 	struct rescue_record *recs; /* by volume id, the newest first */
 	size_t nrecs, cap_recs;

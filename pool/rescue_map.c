@@ -104,8 +104,8 @@ static int find_slots(struct rescue *r)
 		uint64_t n = size > SB_DATA_START ? (size - SB_DATA_START) / chunk_bytes : 0;
 
 		r->slots[f] = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
-		r->has_nodes[f] = calloc(n / 64 + 1, 8);
-		if (!r->has_nodes[f])
+		r->taken[f] = calloc(n / 64 + 1, 8);
+		if (!r->taken[f])
 			return -ENOMEM;
 	}
 	for (size_t i = 0; i < r->nnodes; i++)
@@ -113,7 +113,7 @@ static int find_slots(struct rescue *r)
 			if (r->nodes[i].pool == r->pool &&
 			    place_fits(&r->nodes[i], c, r->chunk_blocks, &file, &slot) &&
 			    slot < r->slots[file])
-				r->has_nodes[file][slot / 64] |= 1ull << slot % 64;
+				r->taken[file][slot / 64] |= 1ull << slot % 64;
 	return 0;
 }
 
@@ -299,6 +299,22 @@ static int find_devices(struct rescue *r)
 	return 0;
 }
 
+/* Where the newest claims of a chunk are, other chunks are not looked for first. */
+static void claims_take(struct rescue *r)
+{
+	uint64_t newest = 0;
+
+	for (size_t i = 0; i < r->nclaims; i++) {
+		const struct rescue_claim *c = &r->claims[i];
+		int file = r->file_of[c->dev];
+
+		if (!i || r->claims[i - 1].chunk != c->chunk)
+			newest = c->birth;
+		if (file >= 0 && c->birth == newest && c->slot < r->slots[file])
+			r->taken[file][c->slot / 64] |= 1ull << c->slot % 64;
+	}
+}
+
 int rescue_map(struct rescue *r)
 {
 	int rc;
@@ -307,5 +323,9 @@ int rescue_map(struct rescue *r)
 	rc = find_slots(r);
 	if (!rc)
 		rc = claims_read(r);
-	return rc ? rc : find_devices(r);
+	if (!rc)
+		rc = find_devices(r);
+	if (!rc)
+		claims_take(r);
+	return rc;
 }
