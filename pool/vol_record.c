@@ -92,6 +92,28 @@ int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **
 	return 0;
 }
 
+int vol_record_view(const struct btree_item *it, struct vol_record *ret_r)
+{
+	const struct record *r = it->value;
+	int rc = record_validate(r, it->len);
+
+	if (rc)
+		return rc;
+	*ret_r = (struct vol_record){
+		.id = it->key.object,
+		.type = r->type,
+		.destroying = r->flags & 1,
+		.size_bytes = le64_get(r->size_bytes),
+		.logical_blocks = le64_get(r->logical_blocks),
+		.created_ns = le64_get(r->created_ns),
+		.trashed_ns = le64_get(r->trashed_ns),
+		.level = r->level,
+	};
+	memcpy(ret_r->name, r->name, sizeof ret_r->name);
+	node_ptr_from_disk(&r->root, &ret_r->root);
+	return 0;
+}
+
 void vol_record_to_text(FILE *f, const struct btree_item *it)
 {
 	const struct record *r = it->value;

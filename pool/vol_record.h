@@ -13,6 +13,17 @@
 void vol_record_encode(const struct vol *v, uint8_t *ret_rec);
 /* Allocates a volume from an item of the root tree. ERR_FORMAT, ERR_VERSION, -ENOMEM. */
 int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **ret_v);
+struct vol_record { /* decoded, without a pool */
+	uint64_t id;
+	char name[VOL_NAME_MAX + 1];
+	enum vol_type type;
+	bool destroying;
+	uint64_t size_bytes, logical_blocks, created_ns, trashed_ns;
+	struct node_ptr root; /* ADDR_NONE: empty */
+	uint8_t level;
+};
+/* ERR_FORMAT, ERR_VERSION. Any thread. */
+int vol_record_view(const struct btree_item *it, struct vol_record *ret_r);
 void vol_record_to_text(FILE *f, const struct btree_item *it);
 /* Lock held, at the freeze of nr / when a commit is durable: what fsync needs to know. */
 void vol_freeze_marks(struct pool *p, uint64_t nr);

@@ -28,6 +28,7 @@ struct command {
 extern const struct command commands_pool[], commands_device[], commands_geometry[];
 extern const struct command commands_history[];
 extern const struct command commands_volume[], commands_trash[], commands_mount[], commands_dump[];
+extern const struct command commands_rescue[];
 
 /* c->e has the text: EXIT_FAILED. Or print an error about the use: EXIT_USAGE. */
 int call_usage(struct call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -71,7 +71,8 @@ static int reply_read(struct json_object *m, ctl_progress_fn *progress, void *ar
 	}
 	const char *text = ctl_get_string(m, "error");
 	int code = ctl_code_value(ctl_get_string(m, "code"));
-	return err_set(e, code, "%s", text ? text : "the daemon refused without saying why");
+	return err_set(e, code, "%s",
+		       text && *text ? text : "the daemon refused without saying why");
 }
 
 int ctl_call(int sock, const char *verb, struct json_object *args, int fd,

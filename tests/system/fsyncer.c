@@ -3,6 +3,8 @@
  *   fsyncer init STATE            a new state file
  *   fsyncer run STATE IMAGE DIR      write to the image and in the directory until the daemon dies
  *   fsyncer verify STATE IMAGE DIR   compare, and take what is found as the new state
+ *   fsyncer cut STATE COPY COMMAND...   run the command, which takes a copy of the disks at one
+ *                                    instant, while COPY is what the state is at that instant
  *
  * Exit 1: data is lost or wrong, or an operation failed and no dying daemon explains it.
  *
@@ -27,6 +29,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -65,6 +68,14 @@ struct state {		    /* of one thread, in the state file */
 	uint64_t acked[SLOTS];
 	struct op recent[RECENT]; /* issued since the last fsync */
 };
+
+struct shared { /* the state file */
+	struct state st[THREADS];
+	/* Read: a writer notes something. Write: a cut, which sees whole notes, and nothing is
+	 * issued before it ends. Not held over I/O, so a cut meets writes and fsyncs under way. */
+	pthread_rwlock_t books;
+};
+static pthread_rwlock_t *books;
 
 struct writer {
 	unsigned index;
@@ -160,12 +171,22 @@ static void acknowledged(struct writer *w)
 {
 	struct state *st = w->st;
 
+	pthread_rwlock_rdlock(books);
 	for (uint32_t i = 0; i < st->nrecent; i++)
 		st->acked[st->recent[i].slot] = st->recent[i].seq;
 	st->nrecent = 0;
 	st->acked_seq = st->seq;
 	st->acked_bytes = st->issued_bytes;
 	st->fsyncs++;
+	pthread_rwlock_unlock(books);
+}
+
+static void issued(struct writer *w, uint64_t bytes)
+{
+	pthread_rwlock_rdlock(books);
+	w->st->seq++;
+	w->st->issued_bytes += bytes;
+	pthread_rwlock_unlock(books);
 }
 
 static bool sync_fd(struct writer *w, int fd)
@@ -217,9 +238,11 @@ static bool step_slots(struct writer *w)
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t slot = (uint32_t)(rnd(w) % SLOTS);
 
+		pthread_rwlock_rdlock(books);
 		st->recent[st->nrecent] = (struct op){.seq = st->seq + 1, .slot = slot};
 		st->seq++;
 		st->nrecent++;
+		pthread_rwlock_unlock(books);
 		record_make(w->buf, w->index, slot, st->seq, bytes);
 		if (pwrite(w->fd, w->buf, bytes, slot_offset(w, slot)) != (ssize_t)bytes)
 			return failed(w, "write");
@@ -302,12 +325,16 @@ static bool append_reset(struct writer *w)
 {
 	struct state *st = w->st;
 
+	pthread_rwlock_rdlock(books);
 	st->resetting = 1;
+	pthread_rwlock_unlock(books);
 	if (ftruncate(w->fd, 0) != 0 || fsync(w->fd) != 0)
 		return failed(w, "truncate");
+	pthread_rwlock_rdlock(books);
 	st->generation++;
 	st->acked_bytes = st->issued_bytes = 0;
 	st->resetting = 0;
+	pthread_rwlock_unlock(books);
 	return true;
 }
 
@@ -319,8 +346,7 @@ static bool step_append(struct writer *w)
 	if (st->issued_bytes > APPEND_MAX && !append_reset(w))
 		return false;
 	append_content(w, st->issued_bytes, w->buf, n);
-	st->seq++;
-	st->issued_bytes += n;
+	issued(w, n);
 	if (pwrite(w->fd, w->buf, n, (off_t)(st->issued_bytes - n)) != (ssize_t)n)
 		return failed(w, "append");
 	if (rnd(w) % 3 == 0) {
@@ -404,7 +430,7 @@ static bool step_rename(struct writer *w)
 
 	snprintf(name, sizeof(name), "replaced%u", w->index);
 	snprintf(tmp, sizeof(tmp), "replaced%u.new", w->index);
-	w->st->seq++;
+	issued(w, 0);
 	if (!file_write(w, tmp, w->st->seq))
 		return false;
 	if (renameat(w->dir_fd, tmp, w->dir_fd, name) != 0)
@@ -441,7 +467,7 @@ static bool step_create(struct writer *w)
 	char name[64];
 
 	created_name(w, st->seq + 1, name, sizeof(name));
-	st->seq++;
+	issued(w, 0);
 	if (!file_write(w, name, st->seq))
 		return false;
 	if (fsync(w->dir_fd) != 0)
@@ -508,23 +534,59 @@ static void *verify_main(void *arg)
 	return NULL;
 }
 
+static void books_init(struct shared *sh)
+{
+	pthread_rwlockattr_t a;
+
+	pthread_rwlockattr_init(&a);
+	pthread_rwlockattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+	pthread_rwlock_init(&sh->books, &a);
+	pthread_rwlockattr_destroy(&a);
+}
+
 static struct state *state_map(const char *path, bool create)
 {
-	size_t n = THREADS * sizeof(struct state);
+	size_t n = sizeof(struct shared);
 	int fd = open(path, O_RDWR | (create ? O_CREAT | O_TRUNC : 0), 0644);
-	struct state *st;
+	struct shared *sh;
 
 	if (fd < 0 || (create && ftruncate(fd, (off_t)n) != 0)) {
 		perror(path);
 		exit(2);
 	}
-	st = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (st == MAP_FAILED) {
+	sh = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (sh == MAP_FAILED) {
 		perror("mmap");
 		exit(2);
 	}
 	close(fd);
-	return st;
+	if (create)
+		books_init(sh);
+	books = &sh->books;
+	return sh->st;
+}
+
+/* argv: cut STATE COPY COMMAND... */
+static int cut(char **argv)
+{
+	struct state *st = state_map(argv[2], false);
+	pthread_rwlock_t *live = books;
+	struct state *copy = state_map(argv[3], true);
+	int status = -1;
+	pid_t pid;
+
+	pthread_rwlock_wrlock(live);
+	memcpy(copy, st, THREADS * sizeof(*st));
+	pid = fork();
+	if (pid == 0) {
+		execvp(argv[4], &argv[4]);
+		perror(argv[4]);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		perror("cut");
+	pthread_rwlock_unlock(live);
+	return status == 0 ? 0 : 1;
 }
 
 static int threads_run(struct state *st, char **argv, void *(*fn)(void *))
@@ -568,7 +630,9 @@ int main(int argc, char **argv)
 		return threads_run(state_map(argv[2], false), argv, run_main);
 	if (argc == 5 && !strcmp(argv[1], "verify"))
 		return threads_run(state_map(argv[2], false), argv, verify_main);
+	if (argc > 4 && !strcmp(argv[1], "cut"))
+		return cut(argv);
 	fprintf(stderr, "usage: fsyncer init STATE | run STATE IMAGE DIR | "
-			"verify STATE IMAGE DIR\n");
+			"verify STATE IMAGE DIR | cut STATE COPY COMMAND...\n");
 	return 2;
 }

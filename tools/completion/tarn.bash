@@ -38,7 +38,7 @@ _tarn()
 		;;
 	1)
 		name=$(sed -n "s/^  ${words[0]} \([a-z-]*\)  .*/\1/p" <<<"$help")
-		if [[ -n $name && ${words[0]} == @(pool|volume|trash) ]]; then
+		if [[ -n $name && ${words[0]} == @(pool|volume|trash|rescue) ]]; then
 			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 			return
 		fi
@@ -46,7 +46,7 @@ _tarn()
 	esac
 
 	cmd=${words[0]}
-	[[ $cmd == @(pool|volume|trash) ]] && cmd+=" ${words[1]}"
+	[[ $cmd == @(pool|volume|trash|rescue) ]] && cmd+=" ${words[1]}"
 	if [[ $cur == -* ]]; then
 		COMPREPLY=($(compgen -W "$(tarn $cmd --help 2>/dev/null |
 			grep -o -- '--[a-z][a-z-]*' | sort -u)" -- "$cur"))
@@ -57,6 +57,7 @@ _tarn()
 	--compression) COMPREPLY=($(compgen -W "lz4 off" -- "$cur")); return ;;
 	--owner) COMPREPLY=($(compgen -u -- "$cur")); return ;;
 	--class) COMPREPLY=($(compgen -W "ssd hdd" -- "$cur")); return ;;
+	--to) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	--copies|-c) COMPREPLY=($(compgen -W "1 2 3 4" -- "$cur")); return ;;
 	esac
 	case $cmd in
@@ -128,6 +129,7 @@ _tarn()
 			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
 		fi
 		;;
+	"rescue "*) COMPREPLY=($(compgen -f -- "$cur")) ;;
 	umount) COMPREPLY=($(compgen -d -- "$cur")) ;;
 	dump)
 		if ((${#words[@]} > 1)); then
@@ -137,7 +139,7 @@ _tarn()
 			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 		fi
 		;;
-	help) COMPREPLY=($(compgen -W "pool volume trash mount umount dump" -- "$cur")) ;;
+	help) COMPREPLY=($(compgen -W "pool volume trash mount umount dump rescue" -- "$cur")) ;;
 	esac
 }
 
