@@ -113,6 +113,8 @@ static void tick(struct pool *p)
 	lock_drop(&p->lock);
 	if (beat)
 		heartbeat_write(p);
+	for (uint32_t i = 0; beat && i < p->ndevs; i++)
+		pool_dev_close_failed(p, i, false);
 	resync_start_wanted(p);
 	if (now - p->journal_last_ns >= 60000000000ull && !p->faulted && p->durable_txn) {
 		p->journal_last_ns = now;

@@ -86,6 +86,28 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 	return txn_commit_wait(p);
 }
 
+void pool_dev_close_failed(struct pool *p, uint32_t dev_id, bool wait)
+{
+	struct dev_backend *b = NULL;
+	struct dev *d = &p->devs[dev_id];
+
+	lock_take(&p->lock);
+	if (dev_id < p->ndevs && d->state == DEV_FAULTED && d->backend && !d->changing &&
+	    (wait || !d->inflight)) {
+		d->changing = true;
+		while (d->inflight) {
+			lock_drop(&p->lock);
+			co_sleep_ns(1000000);
+			lock_take(&p->lock);
+		}
+		b = d->backend;
+		d->backend = NULL;
+		d->changing = false;
+	}
+	lock_drop(&p->lock);
+	dev_close(b);
+}
+
 static struct dev *dev_of_sb(struct pool *p, const struct sb_disk *sb)
 {
 	uint32_t own = le32_get(sb->own_dev);
