@@ -314,7 +314,8 @@ static int serve(const struct daemon_options *o, int pid_fd, int ready_fd)
 	main_loop(d, listen_fd, signal_fd);
 	supervisor_notify("STOPPING=1");
 	unlink(run_path(path, o->name, "control"));
-	daemon_stop(d);
+	if (daemon_stop(d))
+		pid_file_clear(pid_fd);
 	/* no destructors: connection threads may still be waiting for their clients */
 	fflush(NULL);
 	_exit(0);
@@ -391,7 +392,7 @@ int main(int argc, char **argv)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	int pid_fd;
-	if (pid_file_take(o.name, &pid_fd, &e)) {
+	if (pid_file_take(o.name, &pid_fd, &o.after_kill, &e)) {
 		fprintf(stderr, "tarnd: %s\n", e.text);
 		return 1;
 	}
