@@ -65,10 +65,15 @@ show_logs() {
 	done
 }
 
+AT_EXIT=() # more functions to run at the end
+
 at_exit() {
 	local status=$? f
 	trap - EXIT INT TERM
 	cd /
+	for f in "${AT_EXIT[@]}"; do
+		"$f" || status=1
+	done
 	for f in "$WORK"/san.*; do
 		[ -s "$f" ] && [ "$status" != 77 ] && status=1
 	done
@@ -240,7 +245,8 @@ verify_fio() {
 	local name=$1 file=$2
 	shift 2
 	fio --name="$name" ${file:+--filename="$file"} --verify=crc32c --verify_fatal=1 \
-		--do_verify=1 --fallocate=none --randrepeat=0 --randseed="$SEED" \
+		--verify_state_save=0 --do_verify=1 --fallocate=none --randrepeat=0 \
+		--randseed="$SEED" \
 		--output="$WORK/fio.txt" "$@" ||
 		{ tail -n 20 "$WORK/fio.txt" >&2; fail "fio $name failed on $file"; }
 }
