@@ -1,7 +1,8 @@
 /* fsyncer: writers that fsync all the time and can prove afterwards what must have survived.
  *
  *   fsyncer init STATE            a new state file
- *   fsyncer run STATE IMAGE DIR      write to the image and in the directory until the daemon dies
+ *   fsyncer run STATE IMAGE DIR [full]  write to the image and in the directory until the daemon
+ *                                    dies; with full, until there is no space left, too
  *   fsyncer verify STATE IMAGE DIR   compare, and take what is found as the new state
  *
  * Exit 1: data is lost or wrong, or an operation failed and no dying daemon explains it.
@@ -74,6 +75,7 @@ struct writer {
 	int fd, dir_fd;
 	char *buf, *want; /* RECORD_MAX each, aligned */
 	bool broken;	  /* run: ended by an error that must not happen */
+	bool may_fill;	  /* run: no space left is one that may */
 	unsigned lost;	  /* verify */
 };
 
@@ -143,13 +145,14 @@ static void lost(struct writer *w, const char *what, uint64_t where, uint64_t fo
 
 /* ---- fsync bookkeeping ---- */
 
-/* Always false. An error is fine when the daemon is dead, which the tree's statfs tells. */
+/* Always false. An error is fine when the daemon is dead, which the tree's statfs tells, or when
+ * the pool may get full. */
 static bool failed(struct writer *w, const char *what)
 {
 	int e = errno;
 	struct statfs sf;
 
-	if (w->dir_fd >= 0 && fstatfs(w->dir_fd, &sf) != 0)
+	if ((w->may_fill && e == ENOSPC) || (w->dir_fd >= 0 && fstatfs(w->dir_fd, &sf) != 0))
 		return false;
 	fprintf(stderr, "fsyncer: thread %u: %s: %s\n", w->index, what, strerror(e));
 	w->broken = true;
@@ -527,7 +530,7 @@ static struct state *state_map(const char *path, bool create)
 	return st;
 }
 
-static int threads_run(struct state *st, char **argv, void *(*fn)(void *))
+static int threads_run(struct state *st, char **argv, bool may_fill, void *(*fn)(void *))
 {
 	struct writer writers[THREADS] = {0};
 	pthread_t threads[THREADS];
@@ -539,6 +542,7 @@ static int threads_run(struct state *st, char **argv, void *(*fn)(void *))
 		struct writer *w = &writers[i];
 
 		*w = (struct writer){.index = i, .st = &st[i], .image = argv[3], .dir = argv[4]};
+		w->may_fill = may_fill;
 		w->rng = mix((uint64_t)time(NULL) * 64 + i + ((uint64_t)getpid() << 32));
 		w->buf = aligned_alloc(4096, RECORD_MAX);
 		w->want = aligned_alloc(4096, RECORD_MAX);
@@ -564,11 +568,11 @@ int main(int argc, char **argv)
 		state_map(argv[2], true);
 		return 0;
 	}
-	if (argc == 5 && !strcmp(argv[1], "run"))
-		return threads_run(state_map(argv[2], false), argv, run_main);
+	if ((argc == 5 || (argc == 6 && !strcmp(argv[5], "full"))) && !strcmp(argv[1], "run"))
+		return threads_run(state_map(argv[2], false), argv, argc == 6, run_main);
 	if (argc == 5 && !strcmp(argv[1], "verify"))
-		return threads_run(state_map(argv[2], false), argv, verify_main);
-	fprintf(stderr, "usage: fsyncer init STATE | run STATE IMAGE DIR | "
+		return threads_run(state_map(argv[2], false), argv, false, verify_main);
+	fprintf(stderr, "usage: fsyncer init STATE | run STATE IMAGE DIR [full] | "
 			"verify STATE IMAGE DIR\n");
 	return 2;
 }
