@@ -39,7 +39,7 @@ static uint64_t signals_pending(pid_t pid)
 static enum process process_look(pid_t pid)
 {
 	char path[64], text[512], *at, state;
-	unsigned flags;
+	unsigned flags, threads;
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -47,11 +47,15 @@ static enum process process_look(pid_t pid)
 	ssize_t n = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	text[n > 0 ? n : 0] = 0;
-	at = strrchr(text, ')'); /* behind the name: state, five numbers, flags */
-	if (!at || sscanf(at, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+	/* behind the name: state, 5 numbers, flags, 10 numbers, threads */
+	at = strrchr(text, ')');
+	if (!at || sscanf(at,
+			  ") %c %*d %*d %*d %*d %*d %u"
+			  " %*d %*d %*d %*d %*d %*d %*d %*d %*d %*d %u",
+			  &state, &flags, &threads) != 3)
 		return PROCESS_GONE;
-	if (state == 'Z' || state == 'X')
-		return PROCESS_GONE;
+	if (state == 'Z' || state == 'X') /* its other threads may still hold the files */
+		return threads > 1 ? PROCESS_DYING : PROCESS_GONE;
 	bool killed = signals_pending(pid) & (1ull << (SIGKILL - 1));
 	return killed || flags & PF_EXITING ? PROCESS_DYING : PROCESS_LIVES;
 }
