@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "tools/cmd_pool.h"
+#include "tools/command_text.h"
 #include "tools/ctl_client.h"
 #include "tools/members.h"
 #include "tools/names.h"
@@ -86,12 +87,14 @@ int cmd_pool_import(struct call *c)
 	struct start_options so = {.degraded = option_given(&c->opt, "degraded"),
 				   .force = option_given(&c->opt, "force"),
 				   .mover_rate = option_value(&c->opt, "mover-rate", NULL)};
-	char pool[POOL_NAME_MAX + 1];
+	char pool[POOL_NAME_MAX + 1], record[COMMAND_TEXT_MAX];
 	uint64_t rate;
 	int r;
 	if (so.mover_rate && (size_parse(so.mover_rate, &rate) || rate < 1u << 20))
 		return call_usage(c, "--mover-rate %s: a size from 1M on, like 50M, is needed",
 				  so.mover_rate);
+	command_text_of(c->cmd->name, &c->opt, record, sizeof(record));
+	so.record = record;
 	if (names_pool(&c->opt)) {
 		so.pool = c->opt.args[0];
 		snprintf(pool, sizeof(pool), "%s", so.pool);

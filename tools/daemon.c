@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "tools/history.h"
 #include "tools/hop.h"
 #include "tools/known_devices.h"
 #include "tools/log.h"
@@ -144,6 +145,8 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct err *e
 		return r;
 	}
 	known_devices_start(d, o->devs, o->ndevs);
+	if (o->record)
+		history_record_start(d, o->record);
 	if (!o->no_images) {
 		struct err ie = {0};
 		if (sessions_mount_images(d, &ie))

@@ -61,7 +61,8 @@ struct daemon_options {
 	unsigned workers; /* 0: one per core */
 	struct pool_options pool;
 	bool no_images;
-	bool after_kill; /* the daemon before was killed: it may hold devices for a moment */
+	const char *record; /* command for the history, or NULL */
+	bool after_kill;    /* the daemon before was killed: it may hold devices for a moment */
 };
 
 static inline struct reactor *daemon_bg(struct daemon *d)

@@ -48,6 +48,7 @@ static const struct option_spec specs[] = {
 	{"degraded", 0, NULL, "start although most devices are missing"},
 	{"force", 0, NULL, "do not wait for another host to let go of the pool"},
 	{"no-images", 0, NULL, "do not mount the images of block volumes"},
+	{"record", 0, "COMMAND", "what to write in the pool's history about this start"},
 	{"help", 'h', NULL, "print this help"},
 	{"version", 'V', NULL, "print the version"},
 	{0},
@@ -110,6 +111,7 @@ static int options_apply(const struct options *o, struct daemon_options *d, stru
 	d->pool.commit_ns = seconds * 1000000000ull;
 	d->pool.degraded_ok = option_given(o, "degraded");
 	d->pool.force = option_given(o, "force");
+	d->record = option_value(o, "record", NULL);
 	d->no_images = option_given(o, "no-images");
 	return 0;
 }
