@@ -1,9 +1,9 @@
 /* A flat directory with one file per block volume of a pool.
  *
  * Node 1 is the directory; a file's node id is its volume's id + IMAGES_FIRST. A node remembers
- * the name its volume had when it was looked up; names expire after a second, so that volumes
- * appear, vanish and change names under the kernel's eyes. While a file is open it holds a
- * reference to its volume, one per node (vol_on_resize has room for one listener).
+ * the name its volume had when it was looked up; names expire after a second, attributes at once,
+ * so that volumes appear, vanish and change names under the kernel's eyes. While a file is open it
+ * holds a reference to its volume, one per node (vol_on_resize has room for one listener).
  *
  * No kernel writeback cache here: with it the kernel would not believe a changed size. Files opened
  * with O_DIRECT (qemu cache=none, losetup --direct-io) go straight through and in parallel, others
@@ -234,7 +234,8 @@ static void images_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
 	}
 	volume_attr(&v, &a, &sectors);
 	reply_entry_fill(&o, &a, sectors);
-	o.entry_valid = o.attr_valid = NAME_SEC;
+	o.entry_valid = NAME_SEC;
+	o.attr_valid = 0; /* the size is right at once when the volume's changes */
 	if (fuse_reply_buf(req, (const char *)&o, sizeof(o)))
 		images_forget_node(im, a.ino, 1);
 }
@@ -271,7 +272,7 @@ static int image_attr(struct images *im, uint64_t ino, struct fs_attr *a, uint64
 
 static void attr_reply(fuse_req_t req, uint64_t ino)
 {
-	struct fuse_attr_out o = {.attr_valid = NAME_SEC};
+	struct fuse_attr_out o = {0}; /* attr_valid 0, as in images_lookup() */
 	struct fs_attr a;
 	uint64_t sectors;
 	int r = image_attr(images_of(req), ino, &a, &sectors);

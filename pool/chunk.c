@@ -151,7 +151,7 @@ void chunk_usable_update(struct pool *p)
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
 			int64_t blocks = p->chunk_blocks - c->used - c->busy_count;
-			bool usable = writable_members(p, c);
+			bool usable = writable_members(p, c) && !c->draining;
 
 			if (usable == c->usable)
 				continue;

@@ -1,5 +1,5 @@
 /* convert: a volume's data follows its policy: what lies in chunks of another number of copies is
- * written anew, in background.
+ * written anew, in background. So is what lies in a chunk that is being emptied (squeeze.h).
  *
  * Per extent: read it -> if it is still the same, its blocks become dirty (without being unlogged:
  * their content is durable already) -> the flusher places them under the new policy. Resumed after
@@ -72,7 +72,7 @@ static int step_find(struct vol *v, void *arg)
 			return rc;
 		cv->lblk = cv->x.lblk + cv->x.blocks;
 		c = chunk_find(v->p, addr_chunk(cv->x.addr));
-		if (cv->x.codec != EXTENT_RESERVED && c && c->copies != v->copies)
+		if (cv->x.codec != EXTENT_RESERVED && c && (c->copies != v->copies || c->draining))
 			return 0;
 		cv->x.blocks = 0;
 	}
@@ -147,7 +147,7 @@ static bool stopped(struct pool *p, struct vol *v)
 }
 
 /* One pass. 0 with *ret_done; an error: try again later. */
-static int convert_pass(struct vol *v, uint64_t *ret_rewritten)
+int convert_pass(struct vol *v, uint64_t *ret_rewritten)
 {
 	struct conv cv = {.v = v};
 	int rc = 0;

@@ -4,6 +4,7 @@
 #include "pool/event.h"
 #include "pool/sb.h"
 #include "pool/space.h"
+#include "pool/squeeze.h"
 #include "pool/txn.h"
 
 #define RUN_BLOCKS 128u /* one copy: 512 KiB */
@@ -111,8 +112,8 @@ static void batch_consider(struct batch *b, struct chunk *c)
 	uint8_t from;
 	int to;
 
-	if (c->moving || c->condemned || !has_current(p, c) || c->nmembers == MEMBERS_MAX ||
-	    !pick_member_to_move(p, c, &from))
+	if (c->moving || c->condemned || c->draining || !has_current(p, c) ||
+	    c->nmembers == MEMBERS_MAX || !pick_member_to_move(p, c, &from))
 		return;
 	if (surplus(p, c, from)) {
 		chunk_member_drop(p, c, from);
@@ -483,14 +484,26 @@ static bool mover_turn(struct pool *p)
 	return any;
 }
 
-static bool work_waits(struct pool *p)
+/* Is a device being emptied, or part of one? */
+static bool must_empty(const struct pool *p)
 {
-	bool w = p->rebalancing;
+	bool w = false;
 
 	for (unsigned i = 0; i < p->ndevs; i++)
 		w |= p->devs[i].state != DEV_NONE &&
 		     (p->devs[i].flags & DEV_F_EVACUATE || p->devs[i].slots_limit);
 	return w;
+}
+
+/* No slot for what must move: there may be some that hold little. */
+static bool make_room(struct pool *p)
+{
+	bool wanted;
+
+	lock_take(&p->lock);
+	wanted = must_empty(p);
+	lock_drop(&p->lock);
+	return squeeze_turn(p, wanted);
 }
 
 void mover_main(void *arg)
@@ -515,7 +528,7 @@ void mover_main(void *arg)
 		lock_drop(&p->lock);
 		any = mover_turn(p);
 		if (!any)
-			any = finish_devices(p);
+			any = finish_devices(p) || make_room(p);
 		lock_take(&p->lock);
 		p->mover_running = false;
 		if (any)
@@ -527,7 +540,7 @@ void mover_main(void *arg)
 					  "devices are balanced; %llu chunks moved",
 					  (unsigned long long)p->mover_moved_chunks);
 		}
-		p->mover_wanted = work_waits(p);
+		p->mover_wanted = p->rebalancing || must_empty(p);
 		if (p->mover_wanted) { /* no room now: look again later */
 			lock_drop(&p->lock);
 			co_sleep_ns(1000000000);

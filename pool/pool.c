@@ -12,6 +12,7 @@
 #include "pool/resync.h"
 #include "pool/sb.h"
 #include "pool/space.h"
+#include "pool/squeeze.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
@@ -116,6 +117,12 @@ static void tick(struct pool *p)
 	lock_drop(&p->lock);
 	if (beat)
 		heartbeat_write(p);
+	lock_take(&p->lock);
+	if (beat && squeeze_due(p))
+		mover_wake_locked(p);
+	lock_drop(&p->lock);
+	for (uint32_t i = 0; beat && i < p->ndevs; i++)
+		pool_dev_close_failed(p, i, false);
 	resync_start_wanted(p);
 	if (now - p->journal_last_ns >= 60000000000ull && !p->faulted && p->durable_txn) {
 		p->journal_last_ns = now;

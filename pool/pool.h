@@ -90,6 +90,10 @@ void pool_status_get(struct pool *p, struct pool_status *ret_s);
  * ERR_POOL_ID: backend is of another pool. */
 int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e);
 int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e);
+/* Let go of a device that failed (nothing happens to others), so that its kernel device can vanish
+ * and it can be opened again. The pool does so by itself within seconds, when no request is under
+ * way any more; wait: wait for those. Yields. */
+void pool_dev_close_failed(struct pool *p, uint32_t dev_id, bool wait);
 
 /* ---- geometry: all online; each yields; what moves data goes on in background, over restarts ----
  */

@@ -7,6 +7,7 @@
 #include "pool/pool_impl.h"
 #include "pool/sb.h"
 #include "pool/space.h"
+#include "pool/squeeze.h"
 #include "pool/txn.h"
 
 /* ---- devices out of and into service ---- */
@@ -84,6 +85,28 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 	lock_drop(&p->lock);
 	dev_close(b);
 	return txn_commit_wait(p);
+}
+
+void pool_dev_close_failed(struct pool *p, uint32_t dev_id, bool wait)
+{
+	struct dev_backend *b = NULL;
+	struct dev *d = &p->devs[dev_id];
+
+	lock_take(&p->lock);
+	if (dev_id < p->ndevs && d->state == DEV_FAULTED && d->backend && !d->changing &&
+	    (wait || !d->inflight)) {
+		d->changing = true;
+		while (d->inflight) {
+			lock_drop(&p->lock);
+			co_sleep_ns(1000000);
+			lock_take(&p->lock);
+		}
+		b = d->backend;
+		d->backend = NULL;
+		d->changing = false;
+	}
+	lock_drop(&p->lock);
+	dev_close(b);
 }
 
 static struct dev *dev_of_sb(struct pool *p, const struct sb_disk *sb)
@@ -273,6 +296,8 @@ static void plan_chunk(struct plan_arg *pa, const struct chunk *c, unsigned meta
 	struct pool_move_plan *r = pa->r;
 	unsigned want = c->kind == CHUNK_DATA ? c->copies : meta_after;
 
+	if (c->planned)
+		return;
 	for (unsigned i = 0; i < c->nmembers; i++) {
 		if (!leaves(pa, &c->m[i]))
 			continue;
@@ -289,8 +314,39 @@ static void plan_chunk(struct plan_arg *pa, const struct chunk *c, unsigned meta
 	}
 }
 
-/* Lock held. from_slot 0: all of the device. */
-static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct pool_move_plan *r)
+/* A chunk that holds little would be emptied to make room. */
+static void plan_squeeze(struct pool *p, struct chunk *c, void *arg)
+{
+	struct plan_arg *pa = arg;
+
+	c->planned = true;
+	pa->r->bytes += (uint64_t)c->used * BLOCK_SIZE;
+	for (unsigned i = 0; i < c->nmembers; i++)
+		if (!leaves(pa, &c->m[i]) && dev_placeable(&p->devs[c->m[i].dev]))
+			pa->free[c->m[i].dev]++;
+}
+
+/* Those being emptied already, too. */
+static void plan_squeeze_all(struct plan_arg *pa)
+{
+	struct pool *p = pa->p;
+
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			if (c->draining)
+				plan_squeeze(p, c, pa);
+	squeeze_choose(p, SQUEEZE_EIGHTHS_WANTED, 1, plan_squeeze, pa);
+}
+
+static void plan_forget_squeeze(struct pool *p)
+{
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			c->planned = false;
+}
+
+static void plan_try(struct pool *p, uint32_t dev, uint32_t from_slot, bool squeeze,
+		     struct pool_move_plan *r)
 {
 	struct plan_arg pa = {.p = p, .dev = dev, .from_slot = from_slot, .r = r};
 	unsigned others = 0, meta_after;
@@ -309,6 +365,8 @@ static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct p
 		for (uint32_t s = 0; s < from_slot; s++)
 			pa.free[dev] += !bit_get(d->slot_used, s);
 	}
+	if (squeeze)
+		plan_squeeze_all(&pa);
 	meta_after = others + (from_slot ? 1 : 0);
 	meta_after = meta_after > 3 ? 3 : meta_after;
 	for (unsigned data = 0; data < 2; data++) /* in the mover's order */
@@ -324,6 +382,20 @@ static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct p
 		snprintf(r->reason, sizeof r->reason,
 			 "nothing would be left for the pool to work with");
 	}
+	plan_forget_squeeze(p);
+}
+
+/* Lock held. from_slot 0: all of the device. */
+static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct pool_move_plan *r)
+{
+	struct pool_move_plan more;
+
+	plan_try(p, dev, from_slot, false, r);
+	if (r->fits)
+		return;
+	plan_try(p, dev, from_slot, true, &more);
+	if (more.fits)
+		*r = more;
 }
 
 static int dev_find(struct pool *p, uint32_t id, struct err *e)

@@ -66,15 +66,17 @@ struct chunk {
 	bool dirty;	 /* record or bitmap differs from the trees */
 	bool new_record; /* not in the trees yet */
 	bool is_write_point, condemned;
-	bool moving; /* a member is on its way: mover.h */
-	bool usable; /* some member's device takes writes */
+	bool moving;   /* a member is on its way: mover.h */
+	bool usable;   /* some member's device takes writes, and it is not being emptied */
+	bool draining; /* being emptied: squeeze.h */
+	bool planned;  /* would be emptied: used while a plan is made */
 	struct chunk *hash_next, *dirty_next, *list_next;
 };
 struct chunk_list {
 	struct chunk *head;
 	uint64_t count;
 	uint64_t free_blocks;  /* in usable chunks */
-	uint64_t stuck_blocks; /* free, in chunks that no device in service holds */
+	uint64_t stuck_blocks; /* free, in chunks that are not usable */
 };
 
 /* ---- transactions ---- */
@@ -149,6 +151,7 @@ struct pool {
 	bool mover_wanted, mover_running, rebalancing;
 	struct waitq mover_waiters;
 	uint64_t mover_done_blocks, mover_moved_chunks;
+	uint64_t squeeze_next_ns; /* not before */
 
 	uint32_t chunk_blocks;
 	uint64_t next_chunk_id, next_volume_id;

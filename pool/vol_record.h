@@ -35,6 +35,9 @@ void vol_link(struct pool *p, struct vol *v);
 void vol_reaper(void *pool);
 /* Background: rewrite what lies under another policy than its volume's. */
 void convert_main(void *pool);
+/* Write anew what lies in chunks of another policy than the volume's, or in ones being emptied.
+ * ret_rewritten: extents. Yields. */
+int convert_pass(struct vol *v, uint64_t *ret_rewritten);
 /* Devices that can hold copies. */
 unsigned vol_usable_devs(const struct pool *p);
 void vol_trash_expire(struct pool *p);

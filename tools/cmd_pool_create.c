@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "pool/pool.h"
+#include "tools/command_text.h"
 #include "tools/ctl_client.h"
 #include "tools/hop.h"
 #include "tools/names.h"
@@ -134,10 +135,13 @@ static int create_run(struct create *k)
 static int create_start(struct create *k)
 {
 	const char *devs[POOL_DEVS_MAX];
+	char record[COMMAND_TEXT_MAX];
 	for (unsigned i = 0; i < k->n; i++)
 		devs[i] = k->d[i].path;
+	command_text_of(k->c->cmd->name, &k->c->opt, record, sizeof(record));
 	/* nobody else can have a pool that was made this instant: no need to wait */
-	struct start_options so = {.pool = k->pool, .devs = devs, .ndevs = k->n, .force = true};
+	struct start_options so = {
+		.pool = k->pool, .devs = devs, .ndevs = k->n, .force = true, .record = record};
 	int r = start_daemon(&so, &k->c->e);
 	if (r)
 		err_wrap(&k->c->e, "pool %s is made but could not be started", k->pool);

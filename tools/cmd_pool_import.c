@@ -8,9 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 #include "tools/cmd_pool.h"
+#include "tools/command_text.h"
 #include "tools/ctl_client.h"
 #include "tools/members.h"
 #include "tools/names.h"
+#include "tools/pid_file.h"
 #include "tools/size_text.h"
 #include "tools/start.h"
 #include "tools/state_file.h"
@@ -19,6 +21,13 @@
 static bool names_pool(const struct options *o)
 {
 	return o->nargs == 1 && pool_name_valid(o->args[0]) && access(o->args[0], F_OK);
+}
+
+/* Served here? A daemon that was killed a moment ago does not count, though it may still answer. */
+static bool running(const char *pool)
+{
+	pid_file_outlive(pool);
+	return ctl_running(pool);
 }
 
 static int import_known(struct call *c, const struct start_options *so)
@@ -47,7 +56,7 @@ static int import_paths(struct call *c, struct start_options *so, char pool[POOL
 	so->ndevs = m.n;
 	if (!pool_name_valid(so->pool))
 		r = err_set(&c->e, ERR_FORMAT, "the label of %s is damaged", m.path[0]);
-	else if (ctl_running(so->pool))
+	else if (running(so->pool))
 		r = err_set(&c->e, ERR_IN_USE, "pool %s is running here already", so->pool);
 	else
 		r = start_daemon(so, &c->e);
@@ -78,16 +87,18 @@ int cmd_pool_import(struct call *c)
 	struct start_options so = {.degraded = option_given(&c->opt, "degraded"),
 				   .force = option_given(&c->opt, "force"),
 				   .mover_rate = option_value(&c->opt, "mover-rate", NULL)};
-	char pool[POOL_NAME_MAX + 1];
+	char pool[POOL_NAME_MAX + 1], record[COMMAND_TEXT_MAX];
 	uint64_t rate;
 	int r;
 	if (so.mover_rate && (size_parse(so.mover_rate, &rate) || rate < 1u << 20))
 		return call_usage(c, "--mover-rate %s: a size from 1M on, like 50M, is needed",
 				  so.mover_rate);
+	command_text_of(c->cmd->name, &c->opt, record, sizeof(record));
+	so.record = record;
 	if (names_pool(&c->opt)) {
 		so.pool = c->opt.args[0];
 		snprintf(pool, sizeof(pool), "%s", so.pool);
-		r = ctl_running(so.pool)
+		r = running(so.pool)
 			    ? err_set(&c->e, ERR_IN_USE, "pool %s is running here already", so.pool)
 			    : import_known(c, &so);
 	} else {

@@ -7,10 +7,12 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "tools/history.h"
 #include "tools/hop.h"
 #include "tools/known_devices.h"
 #include "tools/log.h"
 #include "tools/names.h"
+#include "tools/pid_file.h"
 #include "tools/sessions.h"
 #include "tools/state_file.h"
 
@@ -79,15 +81,29 @@ static int import_co(void *arg)
 		 : pool_import(c->devs, c->n, &c->o->pool, reactor_current(), &c->d->pool, c->e);
 }
 
+/* Open one device; after a kill, what the killed daemon still holds is waited for. */
+static int device_open(const struct daemon_options *o, const char *path, int64_t deadline_ms,
+		       struct dev_backend **ret_b, struct err *e)
+{
+	for (;;) {
+		memset(e, 0, sizeof(*e));
+		int r = dev_file_open(path, 0, ret_b, e);
+		if (r != ERR_IN_USE || !o->after_kill || daemon_now_ms() >= deadline_ms)
+			return r;
+		usleep(20000);
+	}
+}
+
 /* Open what is there; a device that is missing is the pool's business (degraded), one in use is
  * not. */
 static int devices_open(const struct daemon_options *o, struct dev_backend **devs, unsigned *ret_n,
 			struct err *e)
 {
+	int64_t deadline = daemon_now_ms() + PID_FILE_KILLED_MS;
 	*ret_n = 0;
 	for (unsigned i = 0; i < o->ndevs; i++) {
-		struct err oe = {0};
-		int r = dev_file_open(o->devs[i], 0, &devs[*ret_n], &oe);
+		struct err oe;
+		int r = device_open(o, o->devs[i], deadline, &devs[*ret_n], &oe);
 		if (!r) {
 			++*ret_n;
 			continue;
@@ -129,6 +145,8 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct err *e
 		return r;
 	}
 	known_devices_start(d, o->devs, o->ndevs);
+	if (o->record)
+		history_record_start(d, o->record);
 	if (!o->no_images) {
 		struct err ie = {0};
 		if (sessions_mount_images(d, &ie))
@@ -234,7 +252,7 @@ int daemon_export(struct daemon *d, bool force, daemon_last_fn *last, void *arg,
 	return 0;
 }
 
-void daemon_stop(struct daemon *d)
+bool daemon_stop(struct daemon *d)
 {
 	struct err e = {0};
 	pthread_mutex_lock(&d->mutex);
@@ -246,7 +264,7 @@ void daemon_stop(struct daemon *d)
 	if (!drained) {
 		log_warn("a command is still running: stopping after a last commit");
 		hop_run(daemon_bg(d), commit_co, d, NULL, NULL);
-		return;
+		return false;
 	}
 	if (sessions_unmount(d, true, &e))
 		log_warn("unmount: %s", e.text);
@@ -255,11 +273,12 @@ void daemon_stop(struct daemon *d)
 	if (hop_run(daemon_bg(d), export_verb_co, &c, NULL, NULL)) {
 		log_error("stop pool %s: %s; the next start recovers from its log", d->name,
 			  e.text);
-		return; /* coroutines may be left: leave the threads alone */
+		return false; /* coroutines may be left: leave the threads alone */
 	}
 	d->pool = NULL;
 	log_info("pool %s: stopped", d->name);
 threads:
 	reactor_threads_stop(&d->workers);
 	reactor_threads_stop(&d->background);
+	return true;
 }

@@ -61,6 +61,8 @@ struct daemon_options {
 	unsigned workers; /* 0: one per core */
 	struct pool_options pool;
 	bool no_images;
+	const char *record; /* command for the history, or NULL */
+	bool after_kill;    /* the daemon before was killed: it may hold devices for a moment */
 };
 
 static inline struct reactor *daemon_bg(struct daemon *d)
@@ -73,8 +75,9 @@ static inline struct reactor *daemon_bg(struct daemon *d)
 int daemon_start(struct daemon *d, const struct daemon_options *o, struct err *e);
 
 /* End (after SIGTERM, or after an export): waits for verbs under way, unmount what can be, cut off
- * the rest (after writing it back), export; the state file stays. Blocking, main thread. */
-void daemon_stop(struct daemon *d);
+ * the rest (after writing it back), export; the state file stays. Blocking, main thread.
+ * false: not all of it. */
+bool daemon_stop(struct daemon *d);
 
 /* The verb pool.export: refuses while in use unless force. last (may be NULL) is called when
  * nothing but the export itself can fail any more. Afterwards state is EXPORTED and the

@@ -1,12 +1,11 @@
 #include "tools/history.h"
-#include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
+#include "tools/command_text.h"
 #include "tools/ctl_proto.h"
 #include "tools/hop.h"
 #include "tools/log.h"
-
-#define TEXT_MAX 1000
 
 /* {key}: an argument, {pool}: the name of the pool. A [group] is there when all of its arguments
  * are; {?key} is no text, but holds its group back unless the flag is set. Arguments whose key ends
@@ -36,43 +35,8 @@ static const struct {
 	{"trash.empty", "trash empty {pool}[ {name}][ --id {id}]"},
 };
 
-struct text {
-	char *buf;
-	size_t len, size;
-};
-
-static void put_char(struct text *t, char c)
-{
-	if (t->len + 1 < t->size)
-		t->buf[t->len++] = c;
-}
-
-static void put(struct text *t, const char *s)
-{
-	while (*s)
-		put_char(t, *s++);
-}
-
-/* A word for a shell: quoted when it has to be. Control characters become '?'. */
-static void put_word(struct text *t, const char *s)
-{
-	bool plain = true;
-	for (const char *c = s; *c; c++)
-		plain &= isalnum((unsigned char)*c) || strchr("/._-+:=,@%", *c);
-	if (!plain)
-		put_char(t, '\'');
-	for (; *s; s++) {
-		if (*s == '\'')
-			put(t, "'\\''");
-		else
-			put_char(t, (unsigned char)*s < ' ' || *s == 127 ? '?' : *s);
-	}
-	if (!plain)
-		put_char(t, '\'');
-}
-
 /* 40G rather than 42949672960, when that is exact. */
-static void put_number(struct text *t, uint64_t n, bool size)
+static void put_number(struct command_text *t, uint64_t n, bool size)
 {
 	static const char units[] = "KMGTP";
 	char buf[24];
@@ -80,19 +44,19 @@ static void put_number(struct text *t, uint64_t n, bool size)
 	for (; size && n && !(n % 1024) && u < sizeof(units) - 1; u++)
 		n /= 1024;
 	snprintf(buf, sizeof(buf), "%" PRIu64, n);
-	put(t, buf);
+	command_text_put(t, buf);
 	if (u)
-		put_char(t, units[u - 1]);
+		command_text_char(t, units[u - 1]);
 }
 
 /* One {key}; false when it is not there. */
-static bool put_argument(struct text *t, const char *pool, const char *key,
+static bool put_argument(struct command_text *t, const char *pool, const char *key,
 			 struct json_object *args)
 {
 	struct json_object *v;
 	size_t len = strlen(key);
 	if (!strcmp(key, "pool")) {
-		put(t, pool);
+		command_text_put(t, pool);
 		return true;
 	}
 	if (!json_object_object_get_ex(args, *key == '?' ? key + 1 : key, &v) || !v)
@@ -103,11 +67,12 @@ static bool put_argument(struct text *t, const char *pool, const char *key,
 		put_number(t, json_object_get_uint64(v),
 			   len > 6 && !strcmp(key + len - 6, "_bytes"));
 	else
-		put_word(t, ctl_get_string(args, key) ? ctl_get_string(args, key) : "");
+		command_text_word(t, ctl_get_string(args, key) ? ctl_get_string(args, key) : "");
 	return true;
 }
 
-static void expand(struct text *t, const char *form, const char *pool, struct json_object *args)
+static void expand(struct command_text *t, const char *form, const char *pool,
+		   struct json_object *args)
 {
 	size_t group = 0; /* where it begins */
 	bool there = true;
@@ -129,7 +94,7 @@ static void expand(struct text *t, const char *form, const char *pool, struct js
 			there &= put_argument(t, pool, key, args);
 			break;
 		default:
-			put_char(t, *form);
+			command_text_char(t, *form);
 		}
 	}
 	t->buf[t->len] = 0;
@@ -138,14 +103,14 @@ static void expand(struct text *t, const char *form, const char *pool, struct js
 bool history_text(const char *pool, const char *verb, struct json_object *args, char *buf,
 		  size_t size)
 {
-	struct text t = {.buf = buf, .size = size};
+	struct command_text t = {.buf = buf, .size = size};
 	struct json_object *v;
 	if (json_object_object_get_ex(args, "dry_run", &v) && json_object_get_boolean(v))
 		return false;
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(commands[i].verb, verb))
 			continue;
-		put(&t, "tarn ");
+		command_text_put(&t, "tarn ");
 		expand(&t, commands[i].text, pool, args);
 		return true;
 	}
@@ -153,23 +118,34 @@ bool history_text(const char *pool, const char *verb, struct json_object *args, 
 }
 
 struct record {
-	struct request *q;
+	struct pool *pool;
+	uid_t uid;
 	int result;
-	char text[TEXT_MAX];
+	const char *text;
 };
 
 static int record_co(void *arg)
 {
 	struct record *r = arg;
-	return pool_history_add(r->q->d->pool, r->q->uid, r->result, r->text);
+	return pool_history_add(r->pool, r->uid, r->result, r->text);
+}
+
+static void record(struct daemon *d, uid_t uid, int result, const char *text)
+{
+	struct record r = {d->pool, uid, result, text};
+	int rc = hop_run(daemon_bg(d), record_co, &r, NULL, NULL);
+	if (rc)
+		log_warn("not recorded in the history: %s: %s", text, err_str(rc));
 }
 
 void history_record(struct request *q, const char *verb, int result)
 {
-	struct record r = {.q = q, .result = result};
-	if (!q->d->pool || !history_text(q->d->name, verb, q->args, r.text, sizeof(r.text)))
-		return;
-	int rc = hop_run(daemon_bg(q->d), record_co, &r, NULL, NULL);
-	if (rc)
-		log_warn("not recorded in the history: %s: %s", r.text, err_str(rc));
+	char text[COMMAND_TEXT_MAX];
+	if (q->d->pool && history_text(q->d->name, verb, q->args, text, sizeof(text)))
+		record(q->d, q->uid, result, text);
+}
+
+void history_record_start(struct daemon *d, const char *text)
+{
+	record(d, getuid(), 0, text);
 }

@@ -14,4 +14,7 @@ bool history_text(const char *pool, const char *verb, struct json_object *args, 
 /* Record what became of a request. Connection's thread; waits for the pool. */
 void history_record(struct request *q, const char *verb, int result);
 
+/* Record the command that started the daemon. Main thread; waits for the pool. */
+void history_record_start(struct daemon *d, const char *text);
+
 #endif

@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "base/co.h"
 #include "tools/hop.h"
+#include "tools/names.h"
+#include "tools/pid_file.h"
+
+#define SETTLE_POLL_MS 20
 
 struct search {
 	char *const *paths;
@@ -34,6 +39,29 @@ static int member_add(struct members *m, const char *path, const struct pool_lab
 	return m->path[m->n++] ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
+/* Is the device that of a pool whose daemon was killed a moment ago? */
+static bool held_by_killed(const char *path)
+{
+	struct dev_backend *b;
+	struct pool_label l;
+	if (dev_file_open(path, DEV_OPEN_RDONLY | DEV_OPEN_FORCE, &b, NULL))
+		return false;
+	int r = pool_label_read(b, &l, NULL);
+	dev_close(b);
+	return !r && pool_name_valid(l.name) && pid_file_killed(l.name);
+}
+
+static int member_open(const char *path, struct dev_backend **ret_b, struct err *e)
+{
+	for (int waited = 0;; waited += SETTLE_POLL_MS) {
+		memset(e, 0, sizeof(*e));
+		int r = dev_file_open(path, DEV_OPEN_RDONLY, ret_b, e);
+		if (r != ERR_IN_USE || waited >= PID_FILE_KILLED_MS || !held_by_killed(path))
+			return r;
+		co_sleep_ns(SETTLE_POLL_MS * 1000000ull);
+	}
+}
+
 /* One file or device. quiet: found by looking into a directory. */
 static int path_look(struct search *s, const char *given, bool quiet)
 {
@@ -50,7 +78,7 @@ static int path_look(struct search *s, const char *given, bool quiet)
 				given);
 		return 0;
 	}
-	int r = dev_file_open(path, DEV_OPEN_RDONLY, &b, &e);
+	int r = member_open(path, &b, &e);
 	if (!r) {
 		r = pool_label_read(b, &l, &e);
 		dev_close(b);

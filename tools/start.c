@@ -52,7 +52,7 @@ static void output_read(FILE *f, char *reason, size_t size)
 int start_daemon(const struct start_options *o, struct err *e)
 {
 	char path[PATH_MAX], reason[1024];
-	const char *argv[POOL_DEVS_MAX + 8];
+	const char *argv[POOL_DEVS_MAX + 16];
 	unsigned n = 0;
 	daemon_path(path, sizeof(path));
 	argv[n++] = "tarnd";
@@ -63,6 +63,10 @@ int start_daemon(const struct start_options *o, struct err *e)
 	if (o->mover_rate) {
 		argv[n++] = "--mover-rate";
 		argv[n++] = o->mover_rate;
+	}
+	if (o->record) {
+		argv[n++] = "--record";
+		argv[n++] = o->record;
 	}
 	if (!o->ndevs)
 		argv[n++] = "--pool";

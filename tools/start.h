@@ -10,6 +10,7 @@ struct start_options {
 	unsigned ndevs;
 	bool degraded, force;
 	const char *mover_rate; /* as tarnd takes it, or NULL */
+	const char *record;	/* command for the history, or NULL */
 };
 /* Warnings of the daemon go to stderr; its error comes back as text. */
 int start_daemon(const struct start_options *o, struct err *e);

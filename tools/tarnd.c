@@ -50,6 +50,7 @@ static const struct option_spec specs[] = {
 	{"degraded", 0, NULL, "start although most devices are missing"},
 	{"force", 0, NULL, "do not wait for another host to let go of the pool"},
 	{"no-images", 0, NULL, "do not mount the images of block volumes"},
+	{"record", 0, "COMMAND", "what to write in the pool's history about this start"},
 	{"help", 'h', NULL, "print this help"},
 	{"version", 'V', NULL, "print the version"},
 	{0},
@@ -115,6 +116,7 @@ static int options_apply(const struct options *o, struct daemon_options *d, stru
 	d->pool.commit_ns = seconds * 1000000000ull;
 	d->pool.degraded_ok = option_given(o, "degraded");
 	d->pool.force = option_given(o, "force");
+	d->record = option_value(o, "record", NULL);
 	d->no_images = option_given(o, "no-images");
 	return 0;
 }
@@ -319,7 +321,8 @@ static int serve(const struct daemon_options *o, int pid_fd, int ready_fd)
 	main_loop(d, listen_fd, signal_fd);
 	supervisor_notify("STOPPING=1");
 	unlink(run_path(path, o->name, "control"));
-	daemon_stop(d);
+	if (daemon_stop(d))
+		pid_file_clear(pid_fd);
 	/* no destructors: connection threads may still be waiting for their clients */
 	fflush(NULL);
 	_exit(0);
@@ -396,7 +399,7 @@ int main(int argc, char **argv)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	int pid_fd;
-	if (pid_file_take(o.name, &pid_fd, &e)) {
+	if (pid_file_take(o.name, &pid_fd, &o.after_kill, &e)) {
 		fprintf(stderr, "tarnd: %s\n", e.text);
 		return 1;
 	}

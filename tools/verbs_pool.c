@@ -262,13 +262,17 @@ struct online_call {
 	struct dev_backend *b;
 };
 
+/* The path of a device that was named otherwise. One that failed may still be open here, and nobody
+ * opens a device twice. */
 static int online_find_co(void *arg)
 {
 	struct online_call *c = arg;
 	struct pool_dev_status s;
 	int r = device_find(c->q, c->name, &s);
-	if (!r)
+	if (!r) {
 		memcpy(c->path, s.path, sizeof(c->path));
+		pool_dev_close_failed(c->q->d->pool, s.id, true);
+	}
 	return r;
 }
 
@@ -282,9 +286,14 @@ int verb_pool_online(struct request *q)
 {
 	struct online_call c = {.q = q};
 	int r = arg_string(q, "device", ARG_REQUIRED, 4095, &c.name);
-	if (!r && *c.name != '/') {
-		r = hop_run(daemon_bg(q->d), online_find_co, &c, NULL, NULL);
+	if (r)
+		return r;
+	r = hop_run(daemon_bg(q->d), online_find_co, &c, NULL, NULL);
+	if (!r) {
 		c.name = c.path;
+	} else if (*c.name == '/') { /* a member may come back at another path */
+		r = 0;
+		memset(&q->e, 0, sizeof(q->e));
 	}
 	if (!r)
 		r = dev_file_open(c.name, 0, &c.b, &q->e);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """corrupt.py FILE COUNT SEED: damage COUNT random places of a file: single bytes and 4 KiB blocks.
 
-Only where something is written (holes stay holes). Prints how many places were damaged.
+Only where something is written (holes stay holes). COUNT like 1%: so many of all blocks, anywhere.
+Prints how many places were damaged.
 """
 import os
 import random
@@ -22,10 +23,16 @@ def extents(fd, size):
 
 
 def main():
-    path, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    path, count, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
     rng = random.Random(seed)
     fd = os.open(path, os.O_RDWR)
-    ranges = extents(fd, os.fstat(fd).st_size)
+    size = os.fstat(fd).st_size
+    if count.endswith("%"):
+        count = int(float(count[:-1]) / 100 * (size // 4096))
+        ranges = [(0, size)]
+    else:
+        count = int(count)
+        ranges = extents(fd, size)
     total = sum(e - s for s, e in ranges)
     for _ in range(count):
         where = rng.randrange(total)

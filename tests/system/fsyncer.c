@@ -1,7 +1,8 @@
 /* fsyncer: writers that fsync all the time and can prove afterwards what must have survived.
  *
  *   fsyncer init STATE            a new state file
- *   fsyncer run STATE IMAGE DIR      write to the image and in the directory until the daemon dies
+ *   fsyncer run STATE IMAGE DIR [full]  write to the image and in the directory until the daemon
+ *                                    dies; with full, until there is no space left, too
  *   fsyncer verify STATE IMAGE DIR   compare, and take what is found as the new state
  *   fsyncer cut STATE COPY COMMAND...   run the command, which takes a copy of the disks at one
  *                                    instant, while COPY is what the state is at that instant
@@ -85,6 +86,7 @@ struct writer {
 	int fd, dir_fd;
 	char *buf, *want; /* RECORD_MAX each, aligned */
 	bool broken;	  /* run: ended by an error that must not happen */
+	bool may_fill;	  /* run: no space left is one that may */
 	unsigned lost;	  /* verify */
 };
 
@@ -154,13 +156,14 @@ static void lost(struct writer *w, const char *what, uint64_t where, uint64_t fo
 
 /* ---- fsync bookkeeping ---- */
 
-/* Always false. An error is fine when the daemon is dead, which the tree's statfs tells. */
+/* Always false. An error is fine when the daemon is dead, which the tree's statfs tells, or when
+ * the pool may get full. */
 static bool failed(struct writer *w, const char *what)
 {
 	int e = errno;
 	struct statfs sf;
 
-	if (w->dir_fd >= 0 && fstatfs(w->dir_fd, &sf) != 0)
+	if ((w->may_fill && e == ENOSPC) || (w->dir_fd >= 0 && fstatfs(w->dir_fd, &sf) != 0))
 		return false;
 	fprintf(stderr, "fsyncer: thread %u: %s: %s\n", w->index, what, strerror(e));
 	w->broken = true;
@@ -589,7 +592,7 @@ static int cut(char **argv)
 	return status == 0 ? 0 : 1;
 }
 
-static int threads_run(struct state *st, char **argv, void *(*fn)(void *))
+static int threads_run(struct state *st, char **argv, bool may_fill, void *(*fn)(void *))
 {
 	struct writer writers[THREADS] = {0};
 	pthread_t threads[THREADS];
@@ -601,6 +604,7 @@ static int threads_run(struct state *st, char **argv, void *(*fn)(void *))
 		struct writer *w = &writers[i];
 
 		*w = (struct writer){.index = i, .st = &st[i], .image = argv[3], .dir = argv[4]};
+		w->may_fill = may_fill;
 		w->rng = mix((uint64_t)time(NULL) * 64 + i + ((uint64_t)getpid() << 32));
 		w->buf = aligned_alloc(4096, RECORD_MAX);
 		w->want = aligned_alloc(4096, RECORD_MAX);
@@ -626,13 +630,13 @@ int main(int argc, char **argv)
 		state_map(argv[2], true);
 		return 0;
 	}
-	if (argc == 5 && !strcmp(argv[1], "run"))
-		return threads_run(state_map(argv[2], false), argv, run_main);
+	if ((argc == 5 || (argc == 6 && !strcmp(argv[5], "full"))) && !strcmp(argv[1], "run"))
+		return threads_run(state_map(argv[2], false), argv, argc == 6, run_main);
 	if (argc == 5 && !strcmp(argv[1], "verify"))
-		return threads_run(state_map(argv[2], false), argv, verify_main);
+		return threads_run(state_map(argv[2], false), argv, false, verify_main);
 	if (argc > 4 && !strcmp(argv[1], "cut"))
 		return cut(argv);
-	fprintf(stderr, "usage: fsyncer init STATE | run STATE IMAGE DIR | "
+	fprintf(stderr, "usage: fsyncer init STATE | run STATE IMAGE DIR [full] | "
 			"verify STATE IMAGE DIR | cut STATE COPY COMMAND...\n");
 	return 2;
 }

@@ -65,10 +65,15 @@ show_logs() {
 	done
 }
 
+AT_EXIT=() # more functions to run at the end
+
 at_exit() {
 	local status=$? f
 	trap - EXIT INT TERM
 	cd /
+	for f in "${AT_EXIT[@]}"; do
+		"$f" || status=1
+	done
 	for f in "$WORK"/san.*; do
 		[ -s "$f" ] && [ "$status" != 77 ] && status=1
 	done
@@ -134,34 +139,13 @@ pool_create() {
 
 pool_import() { tarn pool import "${DEVS[@]}" "$@"; }
 
-# pool_start: again after the daemon died or was stopped, by name. The kernel closes the files of a
-# killed process that used io_uring a moment after the process is gone.
-pool_start() {
-	local i
-	for i in 1 2 3 4 5 6 7 8 9; do
-		tarn pool import "$POOL" "$@" 2>"$WORK/start.txt" && return
-		grep -q "in use by another program" "$WORK/start.txt" || break
-		sleep 0.1
-	done
-	tarn pool import "$POOL" "$@"
-}
+# pool_start: again after the daemon died or was stopped, by name.
+pool_start() { tarn pool import "$POOL" "$@"; }
 
 daemon_pid() { cat "$WORK/run/$POOL/pid"; }
 
-# Gone, or a zombie without threads that still hold files.
-process_gone() {
-	local threads=("/proc/$1/task/"*)
-	[ -d "/proc/$1" ] || return 0
-	[ ${#threads[@]} -le 1 ] && grep -q ') Z ' "/proc/$1/stat" 2>/dev/null
-}
-
-# daemon_kill: kill -9, and wait until it is gone.
-daemon_kill() {
-	local pid
-	pid=$(daemon_pid)
-	kill -9 "$pid"
-	until process_gone "$pid"; do sleep 0.01; done
-}
+# daemon_kill: kill -9. An import waits by itself until the process is gone.
+daemon_kill() { kill -9 "$(daemon_pid)"; }
 
 # status JQ: a value from the pool's status.   volume VOLUME JQ: one from a volume's.
 status() { tarn pool status "$POOL" --json | jq -r "$1"; }
@@ -261,7 +245,8 @@ verify_fio() {
 	local name=$1 file=$2
 	shift 2
 	fio --name="$name" ${file:+--filename="$file"} --verify=crc32c --verify_fatal=1 \
-		--do_verify=1 --fallocate=none --randrepeat=0 --randseed="$SEED" \
+		--verify_state_save=0 --do_verify=1 --fallocate=none --randrepeat=0 \
+		--randseed="$SEED" \
 		--output="$WORK/fio.txt" "$@" ||
 		{ tail -n 20 "$WORK/fio.txt" >&2; fail "fio $name failed on $file"; }
 }

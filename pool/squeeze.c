@@ -1,0 +1,201 @@
+#include "pool/squeeze.h"
+#include "pool/chunk.h"
+#include "pool/event.h"
+#include "pool/space.h"
+#include "pool/txn.h"
+#include "pool/vol_record.h"
+
+#define EIGHTHS_BY_ITSELF 2u
+#define CHUNKS_BY_ITSELF  4u /* fewer are not worth reading all trees */
+#define MARGIN_CHUNKS	  2u /* of room stay for writers */
+#define PAUSE_NS	  5000000000ull
+#define PAUSE_IN_VAIN_NS  60000000000ull
+
+/* ---- what to empty ---- */
+
+static bool can_be_emptied(const struct chunk *c)
+{
+	return c->kind == CHUNK_DATA && c->used && c->usable && !c->draining && !c->moving &&
+	       !c->condemned && !c->is_write_point;
+}
+
+/* Blocks for data of so many copies that are free and promised to nobody, less the margin. */
+static uint64_t room_for(const struct pool *p, unsigned copies)
+{
+	uint64_t taken = p->reserved[copies] + (uint64_t)MARGIN_CHUNKS * p->chunk_blocks;
+	uint64_t have = p->lists[CHUNK_DATA][copies].free_blocks;
+
+	return have > taken ? have - taken : 0;
+}
+
+unsigned squeeze_choose(struct pool *p, unsigned eighths, unsigned share, squeeze_fn *fn, void *arg)
+{
+	uint64_t room[COPIES_MAX + 1];
+	unsigned n = 0;
+
+	for (unsigned k = 1; k <= COPIES_MAX; k++)
+		room[k] = room_for(p, k) / share;
+	for (unsigned e = 0; e < eighths; e++)
+		for (size_t h = 0; h < p->chunk_hash_size; h++)
+			for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+				if (!can_be_emptied(c) || c->used * 8 / p->chunk_blocks != e ||
+				    room[c->copies] < p->chunk_blocks)
+					continue;
+				/* its own free blocks are lost for a while, and it needs others */
+				room[c->copies] -= p->chunk_blocks;
+				fn(p, c, arg);
+				n++;
+			}
+	return n;
+}
+
+static bool short_of_slots(const struct pool *p)
+{
+	uint64_t slots = 0, unused = 0;
+
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (dev_placeable(&p->devs[i])) {
+			slots += p->devs[i].slots;
+			unused += p->devs[i].slots_free;
+		}
+	return unused * 8 < slots;
+}
+
+bool squeeze_due(const struct pool *p)
+{
+	return reactor_now_ns() >= p->squeeze_next_ns && short_of_slots(p);
+}
+
+/* A device where nothing more can be placed: only then do free slots help who waits for one. */
+static bool some_full(const struct pool *p)
+{
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (dev_placeable(&p->devs[i]) && !p->devs[i].slots_free)
+			return true;
+	return false;
+}
+
+static void count(struct pool *p, struct chunk *c, void *arg)
+{
+	(void)p;
+	(void)c;
+	(void)arg;
+}
+
+static void drain(struct pool *p, struct chunk *c, void *arg)
+{
+	(void)p;
+	(void)arg;
+	c->draining = true;
+}
+
+/* How many chunks are to be emptied now. Lock held. */
+static unsigned begin(struct pool *p, bool wanted)
+{
+	unsigned eighths, n;
+
+	wanted &= some_full(p);
+	eighths = wanted ? SQUEEZE_EIGHTHS_WANTED : EIGHTHS_BY_ITSELF;
+	if (p->faulted || p->stopping || reactor_now_ns() < p->squeeze_next_ns ||
+	    (!wanted && !squeeze_due(p)))
+		return 0;
+	/* Half of the room: writers must not meet ENOSPC because of this. */
+	n = squeeze_choose(p, eighths, 2, count, NULL);
+	if (n < (wanted ? 1 : CHUNKS_BY_ITSELF)) {
+		p->squeeze_next_ns = reactor_now_ns() + PAUSE_NS;
+		return 0;
+	}
+	squeeze_choose(p, eighths, 2, drain, NULL);
+	chunk_usable_update(p);
+	return n;
+}
+
+/* ---- emptying ---- */
+
+/* The next volume by id, pinned. Lock held. */
+static struct vol *next_volume(struct pool *p, uint64_t after)
+{
+	struct vol *v = p->vols;
+
+	while (v && (v->id <= after || v->destroying))
+		v = v->next;
+	if (v)
+		v->pins++;
+	return v;
+}
+
+static int drain_volumes(struct pool *p)
+{
+	uint64_t id = 0, rewritten;
+	int rc = 0;
+
+	while (!rc) {
+		struct vol *v;
+
+		lock_take(&p->lock);
+		v = next_volume(p, id);
+		lock_drop(&p->lock);
+		if (!v)
+			return 0;
+		rc = convert_pass(v, &rewritten);
+		id = v->id;
+		lock_take(&p->lock);
+		if (v->destroying)
+			rc = 0;
+		v->pins--;
+		waitq_wake_all(&p->data_waiters);
+		lock_drop(&p->lock);
+	}
+	return rc;
+}
+
+/* Three commits: what was written anew, the frees that follows from it, the slots of what is empty.
+ */
+static int settle(struct pool *p)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < 3 && !rc; i++) {
+		lock_take(&p->lock);
+		txn_mark_dirty_locked(p);
+		lock_drop(&p->lock);
+		rc = txn_commit_wait(p);
+	}
+	return rc;
+}
+
+/* What could not be emptied takes data again. Returns how many. Lock held. */
+static unsigned end(struct pool *p)
+{
+	unsigned n = 0;
+
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+			n += c->draining;
+			c->draining = false;
+		}
+	chunk_usable_update(p);
+	return n;
+}
+
+bool squeeze_turn(struct pool *p, bool wanted)
+{
+	unsigned n, left;
+
+	lock_take(&p->lock);
+	n = begin(p, wanted);
+	lock_drop(&p->lock);
+	if (!n)
+		return false;
+	/* What older flushes have under way may still land there. */
+	if (!txn_commit_wait(p) && !drain_volumes(p))
+		settle(p);
+	lock_take(&p->lock);
+	left = end(p);
+	p->squeeze_next_ns = reactor_now_ns() + (left < n ? PAUSE_NS : PAUSE_IN_VAIN_NS);
+	if (left < n)
+		event_emit_locked(p, "squeezed", "%u chunks that held little were emptied",
+				  n - left);
+	lock_drop(&p->lock);
+	return left < n;
+}
