@@ -109,10 +109,7 @@ static void verify_members(struct check *c, struct addr a, uint32_t blocks, chun
 {
 	struct pool *p = c->p;
 	unsigned n = 0;
-	struct {
-		unsigned member;
-		uint32_t dev;
-	} todo[MEMBERS_MAX];
+	struct chunk_slot todo[MEMBERS_MAX];
 	struct chunk *ch;
 
 	lock_take(&p->lock);
@@ -120,17 +117,17 @@ static void verify_members(struct check *c, struct addr a, uint32_t blocks, chun
 	for (unsigned i = 0; ch && i < ch->nmembers; i++) {
 		const struct dev *d = &p->devs[ch->m[i].dev];
 
-		if (d->backend && d->state == DEV_ONLINE && !chunk_member_since(p, &ch->m[i])) {
-			todo[n].member = i;
-			todo[n++].dev = d->id;
-		}
+		if (d->backend && d->state == DEV_ONLINE && !chunk_member_since(p, &ch->m[i]))
+			todo[n++] = chunk_slot_of(&ch->m[i]);
 	}
 	lock_drop(&p->lock);
 	if (!n)
 		problem(c, "%s: no device with a current copy is here", what);
 	for (unsigned i = 0; i < n; i++) {
-		int rc = chunk_read_member(p, a, blocks, c->buf, todo[i].member);
+		int rc = chunk_read_slot(p, a, blocks, c->buf, todo[i]);
 
+		if (rc == ERR_LAST) /* moved away meanwhile */
+			continue;
 		if (!rc)
 			rc = fn(arg, c->buf);
 		if (rc)

@@ -11,7 +11,7 @@
 struct move {
 	struct chunk *c;
 	uint8_t from, to; /* member indexes */
-	uint64_t *bits;	  /* allocated in the commit */
+	uint64_t *bits;	  /* allocated in the commit, or freed since and still readable */
 	bool failed;
 };
 
@@ -43,23 +43,13 @@ static bool placeable(const struct dev *d)
 	       !d->slots_limit;
 }
 
-/* Rebalance: is there a much emptier device than this one? */
-static bool gains(const struct pool *p, const struct chunk *c, const struct member *m)
+/* Rebalance: would the member go to a device that is emptier even with it than the old one is now?
+ * (Else the two would pass it to and fro for ever.) */
+static bool gains(struct pool *p, const struct chunk *c, unsigned from)
 {
-	unsigned used = permille_used(&p->devs[m->dev]);
+	const struct dev *old = &p->devs[c->m[from].dev], *d = chunk_place(p, c, from);
 
-	for (unsigned i = 0; i < p->ndevs; i++) {
-		const struct dev *d = &p->devs[i];
-		bool taken = false;
-
-		if (!placeable(d) || permille_used(d) + 30 >= used)
-			continue;
-		for (unsigned k = 0; k < c->nmembers; k++)
-			taken |= c->m[k].dev == i;
-		if (!taken)
-			return true;
-	}
-	return false;
+	return d && d != old && permille_used(d) + 1000 / d->slots + 20 < permille_used(old);
 }
 
 static bool pick_member_to_move(struct pool *p, const struct chunk *c, uint8_t *ret_from)
@@ -70,7 +60,7 @@ static bool pick_member_to_move(struct pool *p, const struct chunk *c, uint8_t *
 			return true;
 		}
 	for (unsigned k = 0; p->rebalancing && k < c->nmembers; k++)
-		if (placeable(&p->devs[c->m[k].dev]) && gains(p, c, &c->m[k])) {
+		if (placeable(&p->devs[c->m[k].dev]) && gains(p, c, k)) {
 			*ret_from = (uint8_t)k;
 			return true;
 		}
@@ -169,17 +159,14 @@ static int step_bits(struct pool *p, void *arg)
 		struct btree_item it;
 		int rc = btree_get(&p->space, (struct key){m->c->id, 1, 0}, &it);
 
-		if (rc == -ENOENT) { /* made after the commit: every write has gone to both */
-			memset(m->bits, 0, words * 8);
-			continue;
-		}
-		if (rc)
+		if (rc && rc != -ENOENT)
 			return rc;
 		for (size_t w = 0; w < words; w++) {
-			le64 v;
+			le64 v = le64_of(0);
 
-			memcpy(&v, (const uint8_t *)it.value + w * 8, 8);
-			m->bits[w] = le64_get(v);
+			if (!rc) /* else made after the commit: every write has gone to both */
+				memcpy(&v, (const uint8_t *)it.value + w * 8, 8);
+			m->bits[w] = le64_get(v) | (m->c->busy ? m->c->busy[w] : 0);
 		}
 	}
 	ba->t = txn_read_begin_committed_locked(p);
@@ -207,26 +194,46 @@ static int take_bits(struct batch *b, struct txn **ret_t)
 	}
 }
 
-/* Read a run from any current member. No checksum is known here: a rotten block is copied as it is,
- * reads and scrub repair it. */
+static bool readable(struct pool *p, const struct move *m, unsigned k)
+{
+	const struct member *mb = &m->c->m[k];
+	bool ok;
+
+	lock_take(&p->lock);
+	ok = k < m->c->nmembers && k != m->to && p->devs[mb->dev].state == DEV_ONLINE &&
+	     !chunk_member_since(p, mb);
+	lock_drop(&p->lock);
+	return ok;
+}
+
+/* No checksum is known here. The member that leaves is read first, so that the new one is as right
+ * as it was: a rotten block of another member must not take the place of a good one. */
 static int read_any(struct pool *p, const struct move *m, struct addr a, uint32_t blocks, void *buf)
 {
 	int rc = ERR_DEV_GONE;
 
-	for (unsigned k = 0; k < MEMBERS_MAX; k++) {
-		bool ok;
+	if (readable(p, m, m->from))
+		rc = chunk_read_member(p, a, blocks, buf, m->from);
+	for (unsigned k = 0; rc && k < MEMBERS_MAX; k++)
+		if (k != m->from && readable(p, m, k))
+			rc = chunk_read_member(p, a, blocks, buf, k);
+	return rc;
+}
 
-		lock_take(&p->lock);
-		ok = k < m->c->nmembers && k != m->to &&
-		     p->devs[m->c->m[k].dev].state == DEV_ONLINE &&
-		     !chunk_member_since(p, &m->c->m[k]);
-		lock_drop(&p->lock);
-		if (!ok)
-			continue;
-		rc = chunk_read_member(p, a, blocks, buf, k);
-		if (!rc)
-			return 0;
-	}
+/* A run, block by block when the member that leaves cannot read all of it. */
+static int read_run(struct pool *p, const struct move *m, struct addr a, uint32_t blocks, void *buf)
+{
+	int rc;
+
+	if (!readable(p, m, m->from)) /* rebuilt from the others */
+		rc = read_any(p, m, a, blocks, buf);
+	else
+		rc = chunk_read_member(p, a, blocks, buf, m->from);
+	if (!rc)
+		return 0;
+	rc = 0;
+	for (uint32_t i = 0; i < blocks && !rc; i++)
+		rc = read_any(p, m, addr_add(a, i), 1, (uint8_t *)buf + (size_t)i * BLOCK_SIZE);
 	return rc;
 }
 
@@ -269,7 +276,7 @@ static int copy_chunk(struct batch *b, struct move *m)
 			n++;
 		if (p->stopping || p->faulted)
 			return ERR_FAULTED;
-		rc = read_any(p, m, addr_make(m->c->id, i), n, b->buf);
+		rc = read_run(p, m, addr_make(m->c->id, i), n, b->buf);
 		if (!rc)
 			rc = chunk_write_member(p, addr_make(m->c->id, i), n, b->buf, m->to);
 		if (rc)
@@ -413,6 +420,8 @@ static void dev_release(struct pool *p, struct dev *d)
 
 static void dev_shrunk(struct pool *p, struct dev *d)
 {
+	uint64_t size;
+
 	lock_take(&p->lock);
 	d->slots = d->slots_limit;
 	d->slots_limit = 0;
@@ -421,11 +430,14 @@ static void dev_shrunk(struct pool *p, struct dev *d)
 	if (d->backend)
 		d->backend->size_bytes = d->size_bytes;
 	space_reserve_init(p);
-	event_emit_locked(p, "device-shrunk",
-			  "device %u (%s) now uses %llu bytes; what lies behind may be cut off",
-			  d->id, d->path, (unsigned long long)d->size_bytes);
+	size = d->size_bytes;
 	lock_drop(&p->lock);
-	txn_commit_wait(p);
+	if (txn_commit_wait(p))
+		return;
+	/* Only now no superblock is left that names the old size. */
+	event_emit(p, "device-shrunk",
+		   "device %u (%s) now uses %llu bytes; what lies behind may be cut off", d->id,
+		   d->path, (unsigned long long)size);
 }
 
 static bool finish_devices(struct pool *p)
@@ -493,6 +505,12 @@ static bool work_waits(struct pool *p)
 	return w;
 }
 
+/* Resync and mover take turns; redundancy first. */
+static bool resync_first(const struct pool *p)
+{
+	return p->resync_running || (p->resync_wanted && reactor_now_ns() >= p->resync_after_ns);
+}
+
 void mover_main(void *arg)
 {
 	struct pool *p = arg;
@@ -501,7 +519,7 @@ void mover_main(void *arg)
 	while (!p->stopping) {
 		bool any;
 
-		if (p->faulted || !p->mover_wanted || p->resync_running) {
+		if (p->faulted || !p->mover_wanted || resync_first(p)) {
 			if (p->faulted || !p->mover_wanted) {
 				waitq_wait(&p->mover_waiters, &p->lock);
 			} else {

@@ -3,7 +3,7 @@
  *
  *   before   members  A:88
  *   adding   members  A:88  B:12 (stale since 1)     writes go to both; recorded by a commit
- *   copying  blocks that were allocated in that commit, read from any current member
+ *   copying  blocks that were allocated in that commit, read from A, else any current member
  *   after    members  B:12                           slot A:88 is free once the commit that says so
  * is durable
  *
@@ -14,8 +14,9 @@
  * unreadable: another current member is read.
  *
  * Invariants: 1. a chunk always keeps at least as many current members as it had; 2. only blocks
- * allocated in a durable commit are copied (others reach the new member by being written), and a
- * reader is held, so they cannot be reused meanwhile;
+ * allocated in a durable commit are copied (others reach the new member by being written), and
+ * freed ones that readers of an older state may still ask for; a reader is held, so they cannot be
+ * reused meanwhile;
  * 3. at most one batch is under way.
  *
  * The log chunk is not copied: it is written in place, and a commit makes its older content

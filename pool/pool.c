@@ -236,6 +236,11 @@ int pool_export(struct pool *p, bool force, struct err *e)
 	lock_drop(&p->lock);
 	if (!rc && !p->read_only && !faulted)
 		rc = txn_commit_wait(p);
+	if (faulted && !force)
+		return err_set(e, ERR_FAULTED,
+			       "export %s: the pool is suspended: what was not synced before is "
+			       "lost with it; use --force to let it go",
+			       p->name);
 	if (rc && rc != ERR_IN_USE && !force)
 		return err_set(e, rc, "export %s: commit: %s", p->name, err_str(rc));
 	rc = export_refuse(p, force, e);

@@ -46,8 +46,8 @@ int pool_create(const char *name, struct pool_create_dev *devs, unsigned n, uint
 int pool_import(struct dev_backend **devs, unsigned n, const struct pool_options *o,
 		struct reactor *bg, struct pool **ret_p, struct err *e);
 /* Commit, mark clean, stop background work, close devices, free. Yields. On error (volumes open:
- * ERR_IN_USE) the pool is untouched, unless force: requests in flight get ERR_FAULTED after the
- * last commit. */
+ * ERR_IN_USE; suspended: ERR_FAULTED, what was not synced before is lost) the pool is untouched,
+ * unless force: requests in flight get ERR_FAULTED after the last commit. */
 int pool_export(struct pool *p, bool force, struct err *e);
 /* Stop without writing anything, as a crash would (tests), and free what can be freed. */
 void pool_abandon(struct pool *p);

@@ -364,6 +364,8 @@ static int start(struct import *im, struct err *e)
 	lock_take(&p->lock);
 	mover_forget_half_done(
 		p); /* not earlier: the log may have been written to a new member alone */
+	/* The device table may be newer than the records of the chunks. */
+	p->resync_wanted |= chunk_meta_copies_update(p);
 	p->rebalancing = le32_get(p->sb->flags) & SB_FLAG_REBALANCE;
 	mover_wake_locked(p);
 	p->log_epoch = p->open->nr;

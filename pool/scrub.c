@@ -17,12 +17,7 @@ struct scrub {
 	uint8_t *buf;
 };
 
-struct target {
-	unsigned member;
-	uint32_t dev;
-};
-
-static unsigned current_members(struct pool *p, struct addr a, struct target *t)
+static unsigned current_members(struct pool *p, struct addr a, struct chunk_slot *t)
 {
 	struct chunk *c;
 	unsigned n = 0;
@@ -31,7 +26,7 @@ static unsigned current_members(struct pool *p, struct addr a, struct target *t)
 	c = chunk_find(p, addr_chunk(a));
 	for (unsigned i = 0; c && i < c->nmembers; i++)
 		if (p->devs[c->m[i].dev].state == DEV_ONLINE && !chunk_member_since(p, &c->m[i]))
-			t[n++] = (struct target){i, c->m[i].dev};
+			t[n++] = chunk_slot_of(&c->m[i]);
 	lock_drop(&p->lock);
 	return n;
 }
@@ -48,13 +43,15 @@ static void count(struct pool *p, uint32_t dev, uint32_t blocks, bool bad, bool 
 }
 
 /* One copy: read and verify; if it is bad, read a right one and write it back. */
-static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, const struct target *t,
+static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, struct chunk_slot at,
 		      chunk_verify_fn *fn, void *arg, const char *what)
 {
 	struct pool *p = s->p;
 	uint64_t start = reactor_now_ns(), took;
-	int rc = chunk_read_member(p, a, blocks, s->buf, t->member), fixed = -EIO;
+	int rc = chunk_read_slot(p, a, blocks, s->buf, at), fixed = -EIO;
 
+	if (rc == ERR_LAST) /* moved away meanwhile */
+		return 0;
 	if (!rc)
 		rc = fn(arg, s->buf);
 	if (rc) {
@@ -62,14 +59,14 @@ static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, const str
 
 		fixed = chunk_read_verified(p, a, blocks, s->buf, fn, arg, what);
 		if (!fixed)
-			fixed = chunk_write_member(p, a, blocks, s->buf, t->member);
+			fixed = chunk_write_slot(p, a, blocks, s->buf, at);
 		event_emit(p, fixed ? "scrub-bad" : "scrub-repaired", "%s: %s on device %u; %s",
-			   what, err_str(why), t->dev,
+			   what, err_str(why), at.dev,
 			   fixed ? "no right copy to repair it from" : "repaired");
 		if (fixed == ERR_FAULTED)
 			return fixed;
 	}
-	count(p, t->dev, blocks, rc, rc && !fixed);
+	count(p, at.dev, blocks, rc, rc && !fixed);
 	took = reactor_now_ns() - start;
 	if (took > 20000)
 		co_sleep_ns(took);
@@ -79,12 +76,12 @@ static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, const str
 static int scrub_run(struct scrub *s, struct addr a, uint32_t blocks, chunk_verify_fn *fn,
 		     void *arg, const char *what)
 {
-	struct target t[MEMBERS_MAX];
+	struct chunk_slot t[MEMBERS_MAX];
 	unsigned n = current_members(s->p, a, t);
 	int rc = 0;
 
 	for (unsigned i = 0; i < n && !rc; i++)
-		rc = scrub_copy(s, a, blocks, &t[i], fn, arg, what);
+		rc = scrub_copy(s, a, blocks, t[i], fn, arg, what);
 	return rc;
 }
 
@@ -192,7 +189,9 @@ int pool_scrub_start(struct pool *p, struct err *e)
 	lock_take(&p->lock);
 	if (p->scrub.running)
 		rc = -EBUSY;
-	else if (p->read_only || p->faulted || p->stopping)
+	else if (p->faulted)
+		rc = ERR_FAULTED;
+	else if (p->read_only || p->stopping)
 		rc = ERR_READONLY;
 	if (!rc) {
 		memset(&p->scrub, 0, sizeof p->scrub);

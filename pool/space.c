@@ -162,13 +162,23 @@ bool space_can_complete(struct pool *p, const struct chunk *c)
 	return slots > keep_slots(p) + overhang_slots(p, 0);
 }
 
+/* One device without room must not stop a pool where two others have some: new chunks are made with
+ * fewer members then, and completed later. */
+static uint64_t meta_creatable(struct pool *p)
+{
+	unsigned most = chunk_meta_copies(p);
+	uint64_t n = 0;
+
+	for (unsigned k = most; !n && k && k + 1 >= most; k--)
+		n = chunk_creatable(p, k, 0);
+	return n;
+}
+
 bool space_meta_ok(struct pool *p)
 {
 	uint64_t have = meta_free_blocks(p), half = p->reserve_meta_blocks / 2;
 
-	if (have >= half)
-		return true;
-	return have + chunk_creatable(p, chunk_meta_copies(p), 0) * p->chunk_blocks >= half;
+	return have >= half || have + meta_creatable(p) * p->chunk_blocks >= half;
 }
 
 /* ---- allocation ---- */
@@ -242,18 +252,22 @@ static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned copies, uin
 /* Next chunk for a data stream: a new one while there are slots to spare, else the emptiest. What
  * was admitted must find a place even when a device has left since: then from the reserve, at last
  * with fewer copies. */
-static struct chunk *next_data_chunk(struct pool *p, unsigned copies)
+static int next_data_chunk(struct pool *p, unsigned copies, struct chunk **ret_c)
 {
 	struct chunk *c = emptiest(p, CHUNK_DATA, copies, 1), *n = NULL;
 	bool good = c && chunk_complete(p, c);
+	int rc = -ENOSPC;
 
-	if (good && chunk_free_blocks(p, c) >= p->chunk_blocks / 4)
-		return c;
+	if (good && chunk_free_blocks(p, c) >= p->chunk_blocks / 4) {
+		*ret_c = c;
+		return 0;
+	}
 	if (chunk_creatable(p, copies, keep_slots(p)))
-		n = chunk_create(p, CHUNK_DATA, (uint8_t)copies, false);
-	if (!n && !c)
-		n = chunk_create(p, CHUNK_DATA, (uint8_t)copies, true);
-	return n ? n : c;
+		rc = chunk_create(p, CHUNK_DATA, (uint8_t)copies, false, &n);
+	if (rc && !c)
+		rc = chunk_create(p, CHUNK_DATA, (uint8_t)copies, true, &n);
+	*ret_c = n ? n : c;
+	return *ret_c ? 0 : rc;
 }
 
 int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr,
@@ -272,10 +286,11 @@ int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr
 		}
 		i = wp->chunk ? next_free(p, wp->chunk, wp->cursor) : p->chunk_blocks;
 		if (i >= p->chunk_blocks) {
-			struct chunk *c = next_data_chunk(p, copies);
+			struct chunk *c;
+			int rc = next_data_chunk(p, copies, &c);
 
-			if (!c)
-				return -ENOSPC;
+			if (rc)
+				return rc;
 			wp_set(wp, c);
 			continue;
 		}
@@ -304,6 +319,7 @@ int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr)
 	for (unsigned tries = 0; tries < 4; tries++) {
 		uint32_t i = wp->chunk ? wp->cursor : p->chunk_blocks;
 		struct chunk *c;
+		int rc = -ENOSPC;
 
 		for (; i + NODE_BLOCKS <= p->chunk_blocks; i += NODE_BLOCKS) {
 			i = next_free(p, wp->chunk, i);
@@ -321,11 +337,11 @@ int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr)
 		}
 		c = emptiest(p, kind, copies, p->chunk_blocks / 4);
 		if (!c && (kind != CHUNK_BOOT || p->lists[CHUNK_BOOT][copies].count < SB_BOOT_MAX))
-			c = chunk_create(p, kind, (uint8_t)copies, true);
+			rc = chunk_create(p, kind, (uint8_t)copies, true, &c);
 		if (!c)
 			c = emptiest(p, kind, copies, NODE_BLOCKS);
 		if (!c)
-			return -ENOSPC;
+			return rc;
 		wp_set(wp, c);
 	}
 	return -ENOSPC;
