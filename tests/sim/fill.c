@@ -127,8 +127,8 @@ static void use_again(struct world *w)
 	co_sleep_ns(SIM_SEC);
 	for (uint64_t at = 0; at < half / 2; at += step) {
 		int rc = write_at(w, at, step);
-		if (rc && (w->victim >= 0 || w->hurts != hurts_before))
-			return; /* with a device less it need not fit */
+		if (rc && (w->victim >= 0 || w->hurts != hurts_before || w->administered))
+			return; /* with a device less, or a smaller one, it need not fit */
 		if (rc)
 			world_fail(w,
 				   "after half of %llu bytes was punched on a full pool only "

@@ -1,6 +1,7 @@
 /* run: the life of one seed. */
 #include <stdio.h>
 #include <stdlib.h>
+#include "pool/pool_types.h"
 #include "tests/sim/cover.h"
 #include "tests/sim/sim_reactor.h"
 #include "tests/sim/world.h"
@@ -16,7 +17,7 @@ static bool all_done(void *arg)
 		done &= w->worker[i]->done;
 	if (done)
 		w->stop_chaos = true;
-	return done && w->chaos_done;
+	return done && w->chaos_done && w->admin_done;
 }
 
 static void spawn(struct world *w)
@@ -28,6 +29,11 @@ static void spawn(struct world *w)
 			abort();
 	}
 	w->stop_chaos = false;
+	if (w->administered) {
+		w->admin_done = false;
+		if (co_spawn(w->r, admin_main, w))
+			abort();
+	}
 	if (w->faults == FAULTS_NONE || w->ndisks < 2)
 		return;
 	w->chaos_done = false;
@@ -38,6 +44,27 @@ static void spawn(struct world *w)
 static void idle(struct world *w)
 {
 	(void)w;
+}
+
+static void export_refused(struct world *w)
+{
+	struct err e = {0};
+	world_close_volumes(w);
+	bool ended = !pool_export(w->pool, false, &e);
+	if (ended)
+		w->pool = NULL;
+	if (ended)
+		world_fail(w, "the export of a suspended pool says that all is well");
+}
+
+/* Memory was short, and the pool has stopped: what was synced is there after a restart. */
+static void suspended(struct world *w)
+{
+	if (!w->hungry_ever)
+		world_fail(w, "the pool is suspended");
+	cover_hit(COVER_SUSPENDED);
+	world_call(w, export_refused, "export of a suspended pool");
+	world_crash(w);
 }
 
 void run_round(struct world *w, uint64_t ops, bool may_crash)
@@ -57,6 +84,10 @@ void run_round(struct world *w, uint64_t ops, bool may_crash)
 		return;
 	}
 	world_arm(w, 0);
+	if (w->pool->faulted) {
+		suspended(w);
+		return;
+	}
 	/* The round ended well: pull the plug anyway, export cleanly, or go on. */
 	uint64_t dice = rng_below(&w->rng, 4);
 	if (dice < 2 && may_crash)

@@ -13,6 +13,7 @@
 #include "tests/sim/cover.h"
 #include "tests/sim/seeds.h"
 #include "tests/sim/sim_rand.h"
+#include "tests/sim/states.h"
 #include "tests/sim/world.h"
 
 struct run {
@@ -45,7 +46,8 @@ static void usage(FILE *f)
 		"  --seconds N     begin no new seed after N seconds\n"
 		"  --jobs N        processes at a time (default: processors)\n"
 		"  --first         stop at the first failure\n"
-		"  --verbose       print every operation; --trace: every I/O too\n"
+		"  --verbose       print every operation; --trace: every I/O too; --moves: every\n"
+		"                  move of a state machine\n"
 		"  --no-faults     power cuts only\n"
 		"  --no-single     at least two copies of everything\n"
 		"  --canary X      a planted bug, has to be found: disks that lie (no-flush,\n"
@@ -56,11 +58,11 @@ static void usage(FILE *f)
 static void parse(int argc, char **argv, struct run *r)
 {
 	static const struct option opts[] = {
-		{"seed", 1, NULL, 's'},	     {"seeds", 1, NULL, 'S'},  {"ops", 1, NULL, 'o'},
-		{"seconds", 1, NULL, 't'},   {"jobs", 1, NULL, 'j'},   {"first", 0, NULL, 'f'},
-		{"verbose", 0, NULL, 'v'},   {"trace", 0, NULL, 'T'},  {"no-faults", 0, NULL, 'n'},
-		{"no-single", 0, NULL, '2'}, {"canary", 1, NULL, 'c'}, {"help", 0, NULL, 'h'},
-		{NULL, 0, NULL, 0},
+		{"seed", 1, NULL, 's'},	     {"seeds", 1, NULL, 'S'},	  {"ops", 1, NULL, 'o'},
+		{"seconds", 1, NULL, 't'},   {"jobs", 1, NULL, 'j'},	  {"first", 0, NULL, 'f'},
+		{"verbose", 0, NULL, 'v'},   {"trace", 0, NULL, 'T'},	  {"moves", 0, NULL, 'm'},
+		{"no-faults", 0, NULL, 'n'}, {"no-single", 0, NULL, '2'}, {"canary", 1, NULL, 'c'},
+		{"help", 0, NULL, 'h'},	     {NULL, 0, NULL, 0},
 	};
 	bool ok = true;
 	for (int c; (c = getopt_long(argc, argv, "", opts, NULL)) != -1;) {
@@ -89,6 +91,9 @@ static void parse(int argc, char **argv, struct run *r)
 			break;
 		case 'T':
 			r->opt.verbose = r->opt.trace = true;
+			break;
+		case 'm':
+			r->opt.verbose = states_verbose = true;
 			break;
 		case 'n':
 			r->opt.no_faults = true;
@@ -132,10 +137,12 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	cover_share();
+	states_share();
 	uint64_t done = 0;
 	double begin = seeds_clock();
 	unsigned failed = seeds_run(&r.seeds, one_seed, &r, &done);
 	cover_print(stdout);
+	states_print(stdout);
 	printf("%llu seeds in %.1f s, %u failed\n", (unsigned long long)done, seeds_clock() - begin,
 	       failed);
 	if (failed)
