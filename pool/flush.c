@@ -8,9 +8,6 @@
 #include "pool/space.h"
 #include "pool/txn.h"
 
-#define MEMORY_TRIES	1000u
-#define MEMORY_PAUSE_NS 10000000ull
-
 struct piece { /* becomes one extent */
 	struct extent x;
 	uint32_t buf[EXTENT_BLOCKS_MAX]; /* logical blocks */
@@ -272,6 +269,8 @@ static int enter_step(struct pool *p, void *arg)
 		if (rc == ERR_NEED_NODE)
 			return rc;
 		rc = btree_prepare(&v->tree, (struct key){en->object, VOL_KEY_EXTENT, pc->x.lblk});
+		if (!rc)
+			rc = space_free_reserve(p, SPACE_FREES_SPARE);
 		if (rc)
 			return rc;
 	}
@@ -299,23 +298,6 @@ give_back:
 	return rc;
 }
 
-/* Short of memory: there is nobody to tell, and nothing has changed yet. Wait for better times; the
- * data stays dirty meanwhile. False: they did not come. */
-static bool wait_for_memory(struct pool *p, unsigned *tries)
-{
-	bool go_on;
-
-	lock_take(&p->lock);
-	go_on = !p->faulted && ++*tries <= MEMORY_TRIES;
-	if (go_on && *tries == 1)
-		event_emit_locked(p, "memory-short", "flush dirty data: %s; it is tried again",
-				  err_str(-ENOMEM));
-	lock_drop(&p->lock);
-	if (go_on)
-		co_sleep_ns(MEMORY_PAUSE_NS);
-	return go_on;
-}
-
 static int enter_piece(struct job *j, struct dseg *seg, struct piece *pc)
 {
 	struct enter en = {.j = j, .pc = pc, .seg = seg, .object = seg->object};
@@ -328,7 +310,7 @@ static int enter_piece(struct job *j, struct dseg *seg, struct piece *pc)
 			rc = space_load(j->p, en.need_id);
 		else if (rc != -ENOMEM)
 			return rc;
-		if (rc == -ENOMEM && wait_for_memory(j->p, &tries))
+		if (rc == -ENOMEM && txn_wait_memory(j->p, &tries))
 			continue;
 		if (rc)
 			return rc;
@@ -384,7 +366,7 @@ static int write_pieces(struct job *j)
 			continue;
 		}
 		r = malloc(sizeof *r);
-		if (!r && wait_for_memory(j->p, &tries))
+		if (!r && txn_wait_memory(j->p, &tries))
 			continue;
 		if (!r) {
 			j->batch.res = -ENOMEM;
@@ -491,7 +473,7 @@ static void job_main(void *arg)
 			pieces_free_from(from);
 			tail = from;
 			rc = build_seg(j, j->segs[k], j->present[k], &tail);
-		} while (rc == -ENOMEM && wait_for_memory(p, &tries));
+		} while (rc == -ENOMEM && txn_wait_memory(p, &tries));
 		if (rc)
 			break;
 		for (pc = *from; !rc && pc; pc = pc->next)
@@ -563,7 +545,7 @@ static int job_start_locked(struct vol *v, bool tail)
 static void pause_locked(struct pool *p)
 {
 	lock_drop(&p->lock);
-	co_sleep_ns(MEMORY_PAUSE_NS);
+	co_sleep_ns(TXN_MEMORY_PAUSE_NS);
 	lock_take(&p->lock);
 }
 

@@ -349,17 +349,31 @@ int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr)
 
 /* ---- free ---- */
 
-static int txn_add_free(struct txn *t, struct addr a, uint32_t blocks)
+int space_free_reserve(struct pool *p, size_t more)
 {
-	if (t->frees_count == t->frees_cap) {
-		size_t cap = t->frees_cap ? t->frees_cap * 2 : 256;
-		struct free_ext *f = realloc(t->frees, cap * sizeof *f);
+	struct txn *t = p->open;
+	size_t cap = t->frees_cap ? t->frees_cap * 2 : 256;
+	struct free_ext *f;
 
-		if (!f)
-			return -ENOMEM;
-		t->frees = f;
-		t->frees_cap = cap;
-	}
+	if (t->frees_cap - t->frees_count >= more)
+		return 0;
+	if (cap < t->frees_count + more)
+		cap = t->frees_count + more;
+	f = realloc(t->frees, cap * sizeof *f);
+	if (!f)
+		return -ENOMEM;
+	t->frees = f;
+	t->frees_cap = cap;
+	return 0;
+}
+
+static int txn_add_free(struct pool *p, struct addr a, uint32_t blocks)
+{
+	struct txn *t = p->open;
+	int rc = space_free_reserve(p, 1);
+
+	if (rc)
+		return rc;
 	t->frees[t->frees_count++] = (struct free_ext){a, blocks};
 	return 0;
 }
@@ -384,7 +398,7 @@ void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten)
 		chunk_mark_dirty(p, c);
 		return;
 	}
-	if (txn_add_free(p->open, a, blocks))
+	if (txn_add_free(p, a, blocks))
 		pool_fault_locked(p, -ENOMEM, "queue freed blocks");
 }
 

@@ -36,6 +36,9 @@ int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr
 		     uint32_t *ret_blocks, struct chunk **ret_need);
 /* Allocate one node in metadata (boot: in boot chunks). */
 int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr);
+/* Make sure that `more` frees can be queued without memory. -ENOMEM. Lock held. */
+#define SPACE_FREES_SPARE 128u /* more than one step of an operation frees */
+int space_free_reserve(struct pool *p, size_t more);
 /* Free blocks after the open transaction is durable. unwritten: no I/O to them was ever started:
  * reusable at once. */
 void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten);
