@@ -3,6 +3,7 @@
 #include "pool/chunk.h"
 #include "pool/event.h"
 #include "pool/sb.h"
+#include "pool/scrub.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 
@@ -13,6 +14,7 @@ struct move {
 	uint8_t from, to; /* member indexes */
 	uint64_t *bits;	  /* allocated in the commit, or freed since and still readable */
 	bool failed;
+	bool suspect; /* its members do not agree */
 };
 
 struct batch {
@@ -207,7 +209,7 @@ static bool readable(struct pool *p, const struct move *m, unsigned k)
 }
 
 /* No checksum is known here. The member that leaves is read first, so that the new one is as right
- * as it was: a rotten block of another member must not take the place of a good one. */
+ * as it was. */
 static int read_any(struct pool *p, const struct move *m, struct addr a, uint32_t blocks, void *buf)
 {
 	int rc = ERR_DEV_GONE;
@@ -221,20 +223,50 @@ static int read_any(struct pool *p, const struct move *m, struct addr a, uint32_
 }
 
 /* A run, block by block when the member that leaves cannot read all of it. */
-static int read_run(struct pool *p, const struct move *m, struct addr a, uint32_t blocks, void *buf)
+static int read_run(struct pool *p, struct move *m, struct addr a, uint32_t blocks, void *buf)
 {
-	int rc;
+	int rc = 0;
 
 	if (!readable(p, m, m->from)) /* rebuilt from the others */
-		rc = read_any(p, m, a, blocks, buf);
-	else
-		rc = chunk_read_member(p, a, blocks, buf, m->from);
-	if (!rc)
+		return read_any(p, m, a, blocks, buf);
+	if (!chunk_read_member(p, a, blocks, buf, m->from))
 		return 0;
-	rc = 0;
+	m->suspect = true;
 	for (uint32_t i = 0; i < blocks && !rc; i++)
 		rc = read_any(p, m, addr_add(a, i), 1, (uint8_t *)buf + (size_t)i * BLOCK_SIZE);
 	return rc;
+}
+
+/* A rotten block must not take the place of a right one, nor spread to another device: where
+ * another member disagrees, checksums have to tell before the move is done. */
+static void compare_run(struct pool *p, struct move *m, struct addr a, uint32_t blocks,
+			const void *buf, void *other)
+{
+	for (unsigned k = 0; k < MEMBERS_MAX && !m->suspect; k++) {
+		if (k == m->from || !readable(p, m, k))
+			continue;
+		m->suspect = chunk_read_member(p, a, blocks, other, k) ||
+			     memcmp(buf, other, (size_t)blocks * BLOCK_SIZE);
+		return; /* one is enough to tell */
+	}
+}
+
+static void settle_suspects(struct batch *b)
+{
+	uint64_t ids[MOVER_BATCH];
+	unsigned n = 0;
+	int rc;
+
+	for (unsigned i = 0; i < b->n; i++)
+		if (b->m[i].suspect && !b->m[i].failed)
+			ids[n++] = b->m[i].c->id;
+	if (!n)
+		return;
+	event_emit(b->p, "copies-differ", "copies of %u chunks that move differ; they are verified",
+		   n);
+	rc = scrub_chunks(b->p, ids, n);
+	for (unsigned i = 0; rc && i < b->n; i++)
+		b->m[i].failed |= b->m[i].suspect; /* another time */
 }
 
 static void throttle(struct pool *p, uint64_t took_ns, uint32_t blocks)
@@ -277,6 +309,9 @@ static int copy_chunk(struct batch *b, struct move *m)
 		if (p->stopping || p->faulted)
 			return ERR_FAULTED;
 		rc = read_run(p, m, addr_make(m->c->id, i), n, b->buf);
+		if (!rc)
+			compare_run(p, m, addr_make(m->c->id, i), n, b->buf,
+				    b->buf + (size_t)RUN_BLOCKS * BLOCK_SIZE);
 		if (!rc)
 			rc = chunk_write_member(p, addr_make(m->c->id, i), n, b->buf, m->to);
 		if (rc)
@@ -328,6 +363,8 @@ static int batch_run(struct batch *b)
 		else if (m->c->kind != CHUNK_LOG && copy_chunk(b, m))
 			m->failed = true;
 	}
+	if (!rc)
+		settle_suspects(b);
 	if (t)
 		txn_read_end(p, t);
 	if (!rc)
@@ -343,7 +380,7 @@ static bool batch_alloc(struct batch *b)
 {
 	bool ok = true;
 
-	b->buf = aligned_alloc(BLOCK_SIZE, RUN_BLOCKS * BLOCK_SIZE);
+	b->buf = aligned_alloc(BLOCK_SIZE, 2 * RUN_BLOCKS * BLOCK_SIZE);
 	for (unsigned i = 0; i < b->n; i++) {
 		b->m[i].bits = calloc(b->p->chunk_blocks / 64, 8);
 		ok &= b->m[i].bits != NULL;

@@ -11,7 +11,8 @@
  * drop the old members. Failure modes: crash: members beyond the policy that are stale since 1 are
  * dropped at import and the task, which is kept in the device table, begins again with the chunks
  * that are left; target device fails: the new member is dropped, another target is picked; source
- * unreadable: another current member is read.
+ * unreadable: another current member is read; members differ: what the chunk holds is verified by
+ * its checksums and repaired before the old member goes.
  *
  * Invariants: 1. a chunk always keeps at least as many current members as it had; 2. only blocks
  * allocated in a durable commit are copied (others reach the new member by being written), and

@@ -211,13 +211,17 @@ static void finish(struct resync *r)
 	lock_drop(&p->lock);
 }
 
-/* What was freed before the walk began was not copied, but readers of older states may still ask
+/* What was freed before the walk came by was not copied, but readers of older states may still ask
  * for it: members become current when these readers are done. */
-static int wait_readers(struct resync *r, uint64_t walked)
+static int wait_readers(struct resync *r)
 {
 	struct pool *p = r->p;
 	bool wait = true;
+	uint64_t walked;
 
+	lock_take(&p->lock);
+	walked = p->durable_txn;
+	lock_drop(&p->lock);
 	while (wait) {
 		lock_take(&p->lock);
 		wait = p->oldest->nr <= walked && !p->stopping && !p->faulted;
@@ -236,17 +240,13 @@ static int run(struct resync *r)
 	struct pool *p = r->p;
 	const struct walk_ops ops = {on_node, on_item, on_bad};
 	int rc = txn_commit_wait(p); /* all older changes on disk, new members recorded */
-	uint64_t walked;
 
-	lock_take(&p->lock);
-	walked = p->durable_txn;
-	lock_drop(&p->lock);
 	if (!rc)
 		rc = walk_live(p, r->since, &ops, r);
 	if (!rc && r->skipped)
 		rc = -EIO; /* what could not be read now may be readable later */
 	if (!rc)
-		rc = wait_readers(r, walked);
+		rc = wait_readers(r);
 	if (!rc)
 		rc = chunk_flush_all(p);
 	return rc;

@@ -8,24 +8,38 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
-#include "pool/pool_types.h"
+#include "pool/scrub.h"
 #include "pool/txn.h"
 #include "pool/walk.h"
 
 struct scrub {
 	struct pool *p;
 	uint8_t *buf;
+	const uint64_t *only; /* NULL, or the chunks that are meant */
+	unsigned only_count;
 };
 
-static unsigned current_members(struct pool *p, struct addr a, struct chunk_slot *t)
+static bool meant(const struct scrub *s, struct addr a)
 {
+	for (unsigned i = 0; i < s->only_count; i++)
+		if (s->only[i] == addr_chunk(a))
+			return true;
+	return !s->only;
+}
+
+/* Current members; for the mover also those that are being copied. */
+static unsigned pick_members(const struct scrub *s, struct addr a, struct chunk_slot *t)
+{
+	struct pool *p = s->p;
 	struct chunk *c;
 	unsigned n = 0;
 
 	lock_take(&p->lock);
 	c = chunk_find(p, addr_chunk(a));
 	for (unsigned i = 0; c && i < c->nmembers; i++)
-		if (p->devs[c->m[i].dev].state == DEV_ONLINE && !chunk_member_since(p, &c->m[i]))
+		if (p->devs[c->m[i].dev].state == DEV_ONLINE &&
+		    (!chunk_member_since(p, &c->m[i]) ||
+		     (s->only && c->m[i].stale_since == 1 && !p->devs[c->m[i].dev].stale_since)))
 			t[n++] = chunk_slot_of(&c->m[i]);
 	lock_drop(&p->lock);
 	return n;
@@ -66,18 +80,19 @@ static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, struct ch
 		if (fixed == ERR_FAULTED)
 			return fixed;
 	}
-	count(p, at.dev, blocks, rc, rc && !fixed);
+	if (!s->only)
+		count(p, at.dev, blocks, rc, rc && !fixed);
 	took = reactor_now_ns() - start;
 	if (took > 20000)
 		co_sleep_ns(took);
-	return p->scrub.stop || p->stopping || p->faulted ? ERR_FAULTED : 0;
+	return (!s->only && p->scrub.stop) || p->stopping || p->faulted ? ERR_FAULTED : 0;
 }
 
 static int scrub_run(struct scrub *s, struct addr a, uint32_t blocks, chunk_verify_fn *fn,
 		     void *arg, const char *what)
 {
 	struct chunk_slot t[MEMBERS_MAX];
-	unsigned n = current_members(s->p, a, t);
+	unsigned n = meant(s, a) ? pick_members(s, a, t) : 0;
 	int rc = 0;
 
 	for (unsigned i = 0; i < n && !rc; i++)
@@ -141,9 +156,23 @@ static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8
 
 	(void)tree_id, (void)ptr, (void)level;
 	lock_take(&s->p->lock);
-	s->p->scrub.unrepaired++;
+	s->p->scrub.unrepaired += !s->only;
 	lock_drop(&s->p->lock);
 	return rc == ERR_FAULTED || rc == -ENOMEM ? rc : 0;
+}
+
+int scrub_chunks(struct pool *p, const uint64_t *ids, unsigned n)
+{
+	const struct walk_ops ops = {on_node, on_item, on_bad};
+	struct scrub s = {.p = p, .only = ids, .only_count = n};
+	int rc;
+
+	s.buf = aligned_alloc(BLOCK_SIZE, EXTENT_BLOCKS_MAX * BLOCK_SIZE);
+	if (!s.buf)
+		return -ENOMEM;
+	rc = walk_live(p, 0, &ops, &s);
+	free(s.buf);
+	return rc;
 }
 
 static void scrub_main(void *arg)
