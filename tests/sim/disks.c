@@ -49,8 +49,10 @@ const struct pool_dev_status *disk_status(struct world *w, unsigned disk)
 	const struct pool_dev_status *s = find(w, disk);
 	if (!s && w->disk_state[disk] == WDISK_IN)
 		world_fail(w, "pool_status_get: disk%u is not listed", disk);
-	if (!s && w->disk_state[disk] == WDISK_LEAVING && durably_out(w, disk))
+	if (!s && w->disk_state[disk] == WDISK_LEAVING && durably_out(w, disk)) {
 		w->disk_state[disk] = WDISK_OUT;
+		cover_hit(COVER_REMOVED);
+	}
 	return s;
 }
 

@@ -1,6 +1,7 @@
 /* run: the life of one seed. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "pool/pool_types.h"
 #include "tests/sim/cover.h"
 #include "tests/sim/sim_reactor.h"
@@ -63,6 +64,9 @@ static void suspended(struct world *w)
 	if (!w->hungry_ever)
 		world_fail(w, "the pool is suspended");
 	cover_hit(COVER_SUSPENDED);
+	for (uint64_t i = 1; i <= w->pool->event_seq && i <= EVENTS_KEPT; i++)
+		if (!strcmp(w->pool->events[i - 1].kind, "pool-faulted"))
+			world_log(w, "%s", w->pool->events[i - 1].text);
 	world_call(w, export_refused, "export of a suspended pool");
 	world_crash(w);
 }
@@ -108,13 +112,17 @@ void run_seed(uint64_t seed, const struct sim_opts *opt)
 	world_start(w);
 	uint64_t rounds = rng_range(&w->rng, 2, 4);
 	uint64_t fill_round = rng_chance(&w->rng, 1, 8) ? rng_below(&w->rng, 3) : UINT64_MAX;
-	uint64_t left = opt->ops;
+	/* Many short histories, some long ones. */
+	uint64_t all = rng_chance(&w->rng, 1, 16)  ? opt->ops * 6
+		       : rng_chance(&w->rng, 1, 2) ? opt->ops / 2
+						   : opt->ops;
+	uint64_t left = all;
 	for (uint64_t i = 0; left && i < ROUNDS_MAX; i++) {
-		uint64_t ops = opt->ops / rounds + 1;
+		uint64_t ops = all / rounds + 1;
 		ops = ops < left ? ops : left;
 		run_round(w, ops, true);
 		left -= ops - w->ops_left;
-		if (i == fill_round)
+		if (i == fill_round || (opt->fill && i < 2))
 			fill_run(w);
 	}
 	finish_run(w);

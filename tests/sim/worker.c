@@ -24,6 +24,12 @@ static bool raced(const struct ctx *c)
 	return c->v->resizing || c->v->resizes != c->resizes;
 }
 
+/* Does it take several steps, so that an error may leave some of it done? */
+static bool in_steps(const char *what)
+{
+	return !strcmp(what, "vol_punch");
+}
+
 /* Settle an operation: acknowledged, refused cleanly, or open when the policy allows for loss. */
 static void settle(struct ctx *c, struct hist_op *op, int rc, const char *what)
 {
@@ -34,15 +40,18 @@ static void settle(struct ctx *c, struct hist_op *op, int rc, const char *what)
 	}
 	if (rc == -ENOSPC) {
 		cover_hit(COVER_ENOSPC);
-		hist_drop(c->v->h, op);
+		if (!in_steps(what))
+			hist_drop(c->v->h, op);
 		return;
 	}
 	if (raced(c)) {
-		hist_drop(c->v->h, op);
+		if (!in_steps(what))
+			hist_drop(c->v->h, op);
 		return;
 	}
 	if (rc == -ENOMEM && world_excuses(c->w, NULL, rc)) {
-		hist_drop(c->v->h, op);
+		if (!in_steps(what))
+			hist_drop(c->v->h, op);
 		return;
 	}
 	if (!world_excuses(c->w, c->v, rc))

@@ -77,6 +77,7 @@ struct sim_opts {
 	bool verbose, trace;
 	const char *canary; /* NULL or a planted fault that must be found */
 	bool no_faults;
+	bool fill;	/* fill the pool in every seed */
 	bool no_single; /* no volumes with one copy where there are two devices */
 };
 
