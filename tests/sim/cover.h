@@ -83,6 +83,8 @@
 	X(SUBSET_CUTS, "power cuts that devices felt differently")       \
 	X(NOMEM, "allocations failed")                                   \
 	X(SUSPENDED, "pools suspended for want of memory")               \
+	X(FS_OPS, "file system operations")                              \
+	X(FS_VERIFIED, "file systems compared")                          \
 	X(GIVEN_UP, "removals or shrinks that found no room")            \
 	X(NOT_REDUNDANT, "heals that lacked room for every copy")
 

@@ -87,6 +87,9 @@ static void destroy_all(struct world *w)
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
 		if (w->vol[i].state != WVOL_NONE)
 			destroy_volume(w, &w->vol[i]);
+	if (w->fsvol && vol_destroy(w->pool, "files", NULL))
+		world_fail(w, "vol_destroy of the file system");
+	w->fsvol = NULL;
 	empty_trash(w);
 	uint64_t start = world_now_ms(w);
 	for (;;) {

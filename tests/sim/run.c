@@ -4,6 +4,7 @@
 #include <string.h>
 #include "pool/pool_types.h"
 #include "tests/sim/cover.h"
+#include "tests/sim/fsvol.h"
 #include "tests/sim/sim_reactor.h"
 #include "tests/sim/world.h"
 
@@ -18,7 +19,7 @@ static bool all_done(void *arg)
 		done &= w->worker[i]->done;
 	if (done)
 		w->stop_chaos = true;
-	return done && w->chaos_done && w->admin_done;
+	return done && w->chaos_done && w->admin_done && w->fs_done;
 }
 
 static void spawn(struct world *w)
@@ -30,6 +31,11 @@ static void spawn(struct world *w)
 			abort();
 	}
 	w->stop_chaos = false;
+	if (w->fsvol) {
+		w->fs_done = false;
+		if (co_spawn(w->r, fsvol_main, w))
+			abort();
+	}
 	if (w->administered) {
 		w->admin_done = false;
 		if (co_spawn(w->r, admin_main, w))

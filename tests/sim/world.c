@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "pool/vol_types.h"
 #include "tests/sim/cover.h"
+#include "tests/sim/fsvol.h"
 #include "tests/sim/hunger.h"
 #include "tests/sim/sim_reactor.h"
 #include "tests/sim/states.h"
@@ -79,7 +80,9 @@ const char *world_doing(struct world *w, char *buf, size_t size)
 	if (!w->chaos_done && n < size)
 		n += (size_t)snprintf(buf + n, size - n, " chaos");
 	if (!w->admin_done && n < size)
-		snprintf(buf + n, size - n, " admin");
+		n += (size_t)snprintf(buf + n, size - n, " admin");
+	if (!w->fs_done && n < size)
+		snprintf(buf + n, size - n, " file system");
 	return buf;
 }
 
@@ -237,6 +240,9 @@ struct world *world_create(uint64_t seed, const struct sim_opts *opt)
 				: FAULTS_SILENT;
 	w->admin_done = true;
 	w->retention_s = 24 * 3600;
+	w->fs_done = true;
+	w->with_fs = rng_chance(&w->rng, 1, 4);
+	w->fs_rng = rng_of(seed, 97);
 	w->administered = rng_chance(&w->rng, 1, 2);
 	dice = rng_below(&w->rng, 16);
 	w->hunger = dice == 0 ? HUNGER_ALL : dice < 4 ? HUNGER_REQUESTS : HUNGER_NONE;
@@ -333,6 +339,7 @@ static void import_pool(struct world *w)
 
 void world_close_volumes(struct world *w)
 {
+	fsvol_close(w);
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
 		vol_close(w->vol[i].v);
 		w->vol[i].v = NULL;
@@ -392,7 +399,8 @@ static void cut_power(struct world *w)
 	}
 	for (unsigned i = 0; i < w->nworkers; i++)
 		w->worker[i]->done = true;
-	w->chaos_done = w->admin_done = true;
+	w->chaos_done = w->admin_done = w->fs_done = true;
+	fsvol_crashed(w);
 	w->hungry_until_ns = 0;
 	w->hungry_ever = false;
 	w->emptying = 0;
@@ -441,6 +449,7 @@ static void first_volumes(struct world *w)
 	unsigned n = 1 + (unsigned)rng_below(&w->rng, 3);
 	for (unsigned i = 0; i < n; i++)
 		wvol_create(w, &w->rng);
+	fsvol_create(w);
 }
 
 void world_start(struct world *w)
@@ -483,6 +492,7 @@ static void reopen(struct world *w)
 void world_export(struct world *w)
 {
 	world_log(w, "export");
+	w->hungry_until_ns = 0;
 	world_call(w, export_pool, "pool_export");
 	world_call(w, reopen, "import after export");
 	verify_rebase(w);

@@ -148,6 +148,10 @@ struct world {
 	unsigned align_percent; /* of ranges that are whole blocks */
 	bool stop_chaos, chaos_done;
 
+	bool with_fs, fs_done;
+	struct fsvol *fsvol; /* NULL: none */
+	struct sim_rng fs_rng;
+
 	bool administered; /* in this seed devices come and go */
 	bool admin_done;
 	uint64_t admin_ops;
