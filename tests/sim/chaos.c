@@ -104,6 +104,23 @@ static void not_healed(struct world *w, unsigned disk)
 		   s ? (unsigned long long)s->stale_since_txn : 0);
 }
 
+/* It fails again, or is taken out, while it is brought up to date. */
+static void relapse(struct world *w, unsigned disk)
+{
+	const struct pool_dev_status *s = disk_status(w, disk);
+	if (!s || s->state != DEV_RESYNC || !rng_chance(&w->rng, 1, 6))
+		return;
+	world_log(w, "chaos: disk%u fails again", disk);
+	cover_hit(COVER_RELAPSES);
+	if (rng_chance(&w->rng, 1, 2)) {
+		offline(w, disk);
+		return;
+	}
+	sim_disk_kill(w->disk[disk], -EIO, rng_chance(&w->rng, 1, 2));
+	pool_commit(w->pool);
+	sim_disk_revive(w->disk[disk]);
+}
+
 void chaos_heal(struct world *w)
 {
 	if (w->victim < 0 || w->faults != FAULTS_LOUD)
@@ -113,12 +130,15 @@ void chaos_heal(struct world *w)
 	pool_commit(w->pool);
 	sim_disk_revive(w->disk[disk]);
 	uint64_t start = world_now_ms(w);
+	unsigned relapses = 0;
 	do {
 		/* What it was asked before may still fail and take it out again. */
 		if (disk_status(w, disk))
 			hand_in(w, disk);
 		if (w->pool->faulted)
 			return;
+		if (relapses++ < 2)
+			relapse(w, disk);
 		if (world_now_ms(w) - start > HEAL_TIMEOUT_MS) {
 			if (!no_room(w))
 				not_healed(w, disk);
@@ -154,6 +174,9 @@ static void loud(struct world *w)
 			hurt(w, d);
 		}
 		nap(w, 5 * SIM_SEC);
+		if (w->victim >= 0 && rng_chance(&w->rng, 1, 6) &&
+		    disk_status(w, (unsigned)w->victim))
+			offline(w, (unsigned)w->victim); /* whatever it is by now */
 		if (rng_chance(&w->rng, 1, 4))
 			nap(w, 60 * SIM_SEC);
 		if (w->stop_chaos)

@@ -85,6 +85,7 @@
 	X(SUSPENDED, "pools suspended for want of memory")               \
 	X(FS_OPS, "file system operations")                              \
 	X(FS_VERIFIED, "file systems compared")                          \
+	X(RELAPSES, "devices that failed again during their resync")     \
 	X(GIVEN_UP, "removals or shrinks that found no room")            \
 	X(NOT_REDUNDANT, "heals that lacked room for every copy")
 
