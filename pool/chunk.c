@@ -355,6 +355,34 @@ struct dev *chunk_place(struct pool *p, const struct chunk *c, unsigned except)
 	return best;
 }
 
+/* Take `keep` of the free slots away, from each device its share, exactly that many in sum:
+ * rounding up on each would deny what was promised when the pool is nearly full. What is left. */
+static uint64_t keep_back(uint64_t *f, unsigned n, uint64_t sum, uint64_t keep)
+{
+	uint64_t left = 0, rest;
+
+	if (keep > sum)
+		keep = sum;
+	rest = keep;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t share = keep * f[i] / sum;
+
+		f[i] -= share;
+		rest -= share;
+	}
+	for (; rest; rest--) { /* fewer than devices */
+		unsigned most = 0;
+
+		for (unsigned i = 1; i < n; i++)
+			if (f[i] > f[most])
+				most = i;
+		f[most]--;
+	}
+	for (unsigned i = 0; i < n; i++)
+		left += f[i];
+	return left;
+}
+
 /* Chunk creatable for n copies: the largest m with sum(min(free_i, m)) >= n * m. */
 uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots)
 {
@@ -370,13 +398,7 @@ uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots)
 		}
 	if (!sum || n < want || !want)
 		return 0;
-	for (unsigned i = 0; i < n; i++) {
-		uint64_t share = (keep_slots * f[i] + sum - 1) / sum;
-
-		f[i] = share < f[i] ? f[i] - share : 0;
-		hi += f[i];
-	}
-	hi /= want;
+	hi = keep_back(f, n, sum, keep_slots) / want;
 	while (lo < hi) {
 		uint64_t mid = (lo + hi + 1) / 2, have = 0;
 
