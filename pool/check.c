@@ -97,6 +97,9 @@ static int meet(struct check *c, struct addr a, uint32_t blocks, const char *wha
 				(unsigned long long)addr_make(s->id, i).v);
 		bit_set(s->met, i);
 	}
+	/* The state that is checked holds back what is freed meanwhile. */
+	if (!c->p->read_only && space_pressed(c->p))
+		return -ENOSPC;
 	c->done += blocks;
 	if (c->progress && c->done % 4096 < blocks)
 		c->progress(c->progress_arg, c->done * BLOCK_SIZE, c->total * BLOCK_SIZE);
@@ -387,5 +390,10 @@ int pool_check(struct pool *p, bool deep, FILE *out, pool_progress_fn *progress,
 	}
 	free(c);
 	free(sb);
+	if (rc == -ENOSPC)
+		return err_set(e, rc,
+			       "check pool %s: it is too full to be checked while it is used; free "
+			       "some space, or export it and check it then",
+			       p->name);
 	return rc ? err_set(e, rc, "check pool %s: %s", p->name, err_str(rc)) : 0;
 }

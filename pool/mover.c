@@ -111,6 +111,9 @@ static void batch_consider(struct batch *b, struct chunk *c)
 		txn_mark_dirty_locked(p);
 		return;
 	}
+	/* Nodes need room too, while it copies and afterwards. */
+	if (!space_can_complete(p, c))
+		return;
 	to = chunk_member_add(p, c, from);
 	if (to < 0)
 		return;
@@ -143,7 +146,7 @@ static void batch_pick(struct batch *b)
 /* ---- copying ---- */
 
 struct bits_arg {
-	struct batch *b;
+	struct move *m;
 	struct txn *t;
 };
 
@@ -152,33 +155,29 @@ struct bits_arg {
 static int step_bits(struct pool *p, void *arg)
 {
 	struct bits_arg *ba = arg;
-	size_t words = p->chunk_blocks / 64;
+	struct move *m = ba->m;
+	struct btree_item it;
+	int rc;
 
 	if (p->commit_running)
 		return ERR_LAST;
-	for (unsigned i = 0; i < ba->b->n; i++) {
-		struct move *m = &ba->b->m[i];
-		struct btree_item it;
-		int rc = btree_get(&p->space, (struct key){m->c->id, 1, 0}, &it);
+	rc = btree_get(&p->space, (struct key){m->c->id, 1, 0}, &it);
+	if (rc && rc != -ENOENT)
+		return rc;
+	for (size_t w = 0; w < p->chunk_blocks / 64; w++) {
+		le64 v = le64_of(0);
 
-		if (rc && rc != -ENOENT)
-			return rc;
-		for (size_t w = 0; w < words; w++) {
-			le64 v = le64_of(0);
-
-			if (!rc) /* else made after the commit: every write has gone to both */
-				memcpy(&v, (const uint8_t *)it.value + w * 8, 8);
-			m->bits[w] = le64_get(v) | (m->c->busy ? m->c->busy[w] : 0);
-		}
+		if (!rc) /* else made after the commit: every write has gone to both */
+			memcpy(&v, (const uint8_t *)it.value + w * 8, 8);
+		m->bits[w] = le64_get(v) | (m->c->busy ? m->c->busy[w] : 0);
 	}
 	ba->t = txn_read_begin_committed_locked(p);
 	return 0;
 }
 
-static int take_bits(struct batch *b, struct txn **ret_t)
+static int take_bits(struct pool *p, struct move *m, struct txn **ret_t)
 {
-	struct bits_arg ba = {b, NULL};
-	struct pool *p = b->p;
+	struct bits_arg ba = {m, NULL};
 
 	for (;;) {
 		int rc = txn_step(p, &p->space, step_bits, &ba);
@@ -347,26 +346,31 @@ static void batch_finish(struct batch *b)
 	txn_mark_dirty_locked(p);
 }
 
+/* The reader is held for one chunk at a time: what is freed meanwhile is missed on a full pool. */
+static void move_chunk(struct batch *b, struct move *m)
+{
+	struct txn *t = NULL;
+
+	if (m->c->kind == CHUNK_LOG)
+		return;
+	m->failed = take_bits(b->p, m, &t) || copy_chunk(b, m);
+	if (t)
+		txn_read_end(b->p, t);
+}
+
 static int batch_run(struct batch *b)
 {
 	struct pool *p = b->p;
-	struct txn *t = NULL;
 	int rc = txn_commit_wait(p);
 
-	if (!rc)
-		rc = take_bits(b, &t);
 	for (unsigned i = 0; i < b->n; i++) {
-		struct move *m = &b->m[i];
-
 		if (rc)
-			m->failed = true;
-		else if (m->c->kind != CHUNK_LOG && copy_chunk(b, m))
-			m->failed = true;
+			b->m[i].failed = true;
+		else
+			move_chunk(b, &b->m[i]);
 	}
 	if (!rc)
 		settle_suspects(b);
-	if (t)
-		txn_read_end(p, t);
 	if (!rc)
 		rc = chunk_flush_all(p);
 	lock_take(&p->lock);

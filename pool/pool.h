@@ -174,8 +174,8 @@ unsigned pool_events(struct pool *p, uint64_t since_seq, struct pool_event *ret_
 
 /* Verify everything reachable from the newest committed state: structure, checksums of nodes and of
  * all data copies (deep), references against bitmaps. Works on a running and on a read-only pool.
- * One line per problem to out. Returns 0 with counts; an error only when checking itself failed.
- * Yields. */
+ * One line per problem to out. Returns 0 with counts; an error only when checking itself failed
+ * (-ENOSPC: a pool in use is so full that the state checked cannot be held). Yields. */
 struct pool_check_result {
 	uint64_t nodes, extents, data_blocks, problems;
 };

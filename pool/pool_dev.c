@@ -327,7 +327,7 @@ static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct p
 {
 	struct plan_arg pa = {.p = p, .dev = dev, .from_slot = from_slot, .r = r};
 	unsigned meta_after = 0;
-	uint64_t total = 0;
+	uint64_t total = 0, keep;
 
 	memset(r, 0, sizeof *r);
 	r->fits = true;
@@ -354,7 +354,10 @@ static void plan_make(struct pool *p, uint32_t dev, uint32_t from_slot, struct p
 	for (unsigned i = 0; i < p->ndevs; i++)
 		if (dev_placeable(&p->devs[i]) && (i != dev || from_slot))
 			total += pa.free[i];
-	if (r->fits && total < 2u * (meta_after ? meta_after : 1)) {
+	keep = space_kept_slots(p);
+	if (keep < 2u * meta_after)
+		keep = 2u * meta_after;
+	if (r->fits && total < keep) {
 		r->fits = false;
 		snprintf(r->reason, sizeof r->reason,
 			 "nothing would be left for the pool to work with");

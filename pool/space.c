@@ -150,6 +150,11 @@ void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks)
 	p->reserved[copies] -= blocks;
 }
 
+uint64_t space_kept_slots(struct pool *p)
+{
+	return keep_slots(p) + overhang_slots(p, 0);
+}
+
 bool space_can_complete(struct pool *p, const struct chunk *c)
 {
 	uint64_t slots = 0;
@@ -159,7 +164,7 @@ bool space_can_complete(struct pool *p, const struct chunk *c)
 	for (unsigned i = 0; i < p->ndevs; i++)
 		if (dev_placeable(&p->devs[i]))
 			slots += p->devs[i].slots_free;
-	return slots > keep_slots(p) + overhang_slots(p, 0);
+	return slots > space_kept_slots(p);
 }
 
 /* One device without room must not stop a pool where two others have some: new chunks are made with
@@ -179,6 +184,16 @@ bool space_meta_ok(struct pool *p)
 	uint64_t have = meta_free_blocks(p), half = p->reserve_meta_blocks / 2;
 
 	return have >= half || have + meta_creatable(p) * p->chunk_blocks >= half;
+}
+
+bool space_pressed(struct pool *p)
+{
+	uint64_t have;
+
+	lock_take(&p->lock);
+	have = meta_free_blocks(p) + meta_creatable(p) * p->chunk_blocks;
+	lock_drop(&p->lock);
+	return have < p->reserve_meta_blocks / 2;
 }
 
 /* ---- allocation ---- */

@@ -27,6 +27,10 @@ uint64_t space_available_vol(struct vol *v);
 void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks);
 /* Blocks that could still be admitted. */
 uint64_t space_available(struct pool *p, unsigned copies);
+/* Slots that must stay free for nodes and for what is promised to dirty data. Lock held. */
+uint64_t space_kept_slots(struct pool *p);
+/* So little is left for nodes that whoever holds an old state must let it go. Lock not held. */
+bool space_pressed(struct pool *p);
 /* Is there room for changes to metadata outside the reserve? */
 bool space_meta_ok(struct pool *p);
 

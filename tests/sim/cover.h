@@ -86,6 +86,8 @@
 	X(FS_OPS, "file system operations")                              \
 	X(FS_VERIFIED, "file systems compared")                          \
 	X(RELAPSES, "devices that failed again during their resync")     \
+	X(RESERVED_USED, "reservations used on a full pool")             \
+	X(CHECK_GIVEN_UP, "checks given up on a full pool")              \
 	X(GIVEN_UP, "removals or shrinks that found no room")            \
 	X(NOT_REDUNDANT, "heals that lacked room for every copy")
 

@@ -135,9 +135,12 @@ void verify_check(struct world *w, bool deep)
 	int rc = pool_check(w->pool, deep, f, NULL, NULL, &r, &e);
 	fclose(f);
 	cover_hit(COVER_CHECKS);
-	if (rc && !(w->damaged_ever && w->faults == FAULTS_SILENT) && !world_excuses(w, NULL, rc))
+	if (rc == -ENOSPC)
+		cover_hit(COVER_CHECK_GIVEN_UP);
+	else if (rc && !(w->damaged_ever && w->faults == FAULTS_SILENT) &&
+		 !world_excuses(w, NULL, rc))
 		world_fail(w, "pool_check: %d %s", rc, e.text);
-	if (r.problems && !excused && hurts == w->hurts && !may_have_problems(w)) {
+	if (!rc && r.problems && !excused && hurts == w->hurts && !may_have_problems(w)) {
 		char *nl = strchr(text, '\n');
 		if (nl && !w->opt.verbose)
 			*nl = 0;
