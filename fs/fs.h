@@ -1,7 +1,7 @@
 /* fs: a POSIX tree in a volume: inodes, names, data, xattrs. Knows nothing of FUSE.
  *
  * Every change is one vol_change, vol_write or vol_punch: atomic, and ordered in the volume's
- * history (law 4). All checks are made inside that step, so that requests on several threads can
+ * history (law 4). Only a truncation that a crash cuts short may leave zeros before the old end. All checks are made inside that step, so that requests on several threads can
  * run at the same time.
  *
  * References: the kernel's view of an inode is a "lookup count": fs_lookup, fs_make, fs_link and

@@ -153,7 +153,7 @@ int btree_prepare(struct btree *bt, struct key k)
 	struct btree_descent d;
 	int rc = btree_descend(bt, k, &d);
 
-	return rc == -ENOENT ? 0 : rc;
+	return rc && rc != -ENOENT ? rc : node_cache_reserve(bt->cache);
 }
 
 int btree_node_item(struct btree *bt, struct node_ptr p, unsigned i, struct btree_item *ret_item)

@@ -97,6 +97,9 @@ static int meet(struct check *c, struct addr a, uint32_t blocks, const char *wha
 				(unsigned long long)addr_make(s->id, i).v);
 		bit_set(s->met, i);
 	}
+	/* The state that is checked holds back what is freed meanwhile. */
+	if (!c->p->read_only && space_pressed(c->p))
+		return -ENOSPC;
 	c->done += blocks;
 	if (c->progress && c->done % 4096 < blocks)
 		c->progress(c->progress_arg, c->done * BLOCK_SIZE, c->total * BLOCK_SIZE);
@@ -109,10 +112,7 @@ static void verify_members(struct check *c, struct addr a, uint32_t blocks, chun
 {
 	struct pool *p = c->p;
 	unsigned n = 0;
-	struct {
-		unsigned member;
-		uint32_t dev;
-	} todo[MEMBERS_MAX];
+	struct chunk_slot todo[MEMBERS_MAX];
 	struct chunk *ch;
 
 	lock_take(&p->lock);
@@ -120,17 +120,17 @@ static void verify_members(struct check *c, struct addr a, uint32_t blocks, chun
 	for (unsigned i = 0; ch && i < ch->nmembers; i++) {
 		const struct dev *d = &p->devs[ch->m[i].dev];
 
-		if (d->backend && d->state == DEV_ONLINE && !chunk_member_since(p, &ch->m[i])) {
-			todo[n].member = i;
-			todo[n++].dev = d->id;
-		}
+		if (d->backend && d->state == DEV_ONLINE && !chunk_member_since(p, &ch->m[i]))
+			todo[n++] = chunk_slot_of(&ch->m[i]);
 	}
 	lock_drop(&p->lock);
 	if (!n)
 		problem(c, "%s: no device with a current copy is here", what);
 	for (unsigned i = 0; i < n; i++) {
-		int rc = chunk_read_member(p, a, blocks, c->buf, todo[i].member);
+		int rc = chunk_read_slot(p, a, blocks, c->buf, todo[i]);
 
+		if (rc == ERR_LAST) /* moved away meanwhile */
+			continue;
 		if (!rc)
 			rc = fn(arg, c->buf);
 		if (rc)
@@ -390,5 +390,10 @@ int pool_check(struct pool *p, bool deep, FILE *out, pool_progress_fn *progress,
 	}
 	free(c);
 	free(sb);
+	if (rc == -ENOSPC)
+		return err_set(e, rc,
+			       "check pool %s: it is too full to be checked while it is used; free "
+			       "some space, or export it and check it then",
+			       p->name);
 	return rc ? err_set(e, rc, "check pool %s: %s", p->name, err_str(rc)) : 0;
 }

@@ -332,7 +332,7 @@ static bool dev_taken(const struct chunk *c, const struct dev *d, unsigned excep
 }
 
 /* The best device for one more member: another domain first, then the largest free share. */
-static struct dev *place_pick(struct pool *p, const struct chunk *c, unsigned except)
+struct dev *chunk_place(struct pool *p, const struct chunk *c, unsigned except)
 {
 	struct dev *best = NULL;
 	bool best_other = false;
@@ -355,6 +355,34 @@ static struct dev *place_pick(struct pool *p, const struct chunk *c, unsigned ex
 	return best;
 }
 
+/* Take `keep` of the free slots away, from each device its share, exactly that many in sum:
+ * rounding up on each would deny what was promised when the pool is nearly full. What is left. */
+static uint64_t keep_back(uint64_t *f, unsigned n, uint64_t sum, uint64_t keep)
+{
+	uint64_t left = 0, rest;
+
+	if (keep > sum)
+		keep = sum;
+	rest = keep;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t share = keep * f[i] / sum;
+
+		f[i] -= share;
+		rest -= share;
+	}
+	for (; rest; rest--) { /* fewer than devices */
+		unsigned most = 0;
+
+		for (unsigned i = 1; i < n; i++)
+			if (f[i] > f[most])
+				most = i;
+		f[most]--;
+	}
+	for (unsigned i = 0; i < n; i++)
+		left += f[i];
+	return left;
+}
+
 /* Chunk creatable for n copies: the largest m with sum(min(free_i, m)) >= n * m. */
 uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots)
 {
@@ -370,13 +398,7 @@ uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots)
 		}
 	if (!sum || n < want || !want)
 		return 0;
-	for (unsigned i = 0; i < n; i++) {
-		uint64_t share = (keep_slots * f[i] + sum - 1) / sum;
-
-		f[i] = share < f[i] ? f[i] - share : 0;
-		hi += f[i];
-	}
-	hi /= want;
+	hi = keep_back(f, n, sum, keep_slots) / want;
 	while (lo < hi) {
 		uint64_t mid = (lo + hi + 1) / 2, have = 0;
 
@@ -390,13 +412,28 @@ uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots)
 	return lo;
 }
 
-struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve)
+/* Slots for a new chunk; fewer than it wants when there are no more. */
+static void take_slots(struct pool *p, struct chunk *c, unsigned want)
+{
+	while (c->nmembers < want) {
+		struct dev *d = chunk_place(p, c, MEMBERS_MAX);
+
+		if (!d)
+			break;
+		c->m[c->nmembers].dev = (uint16_t)d->id;
+		c->m[c->nmembers++].slot = (uint32_t)slot_take(d);
+	}
+}
+
+int chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve,
+		 struct chunk **ret_c)
 {
 	struct chunk *c = calloc(1, sizeof *c);
 	unsigned want = devs_in_service(p);
+	int rc = 0;
 
 	if (!c)
-		return NULL;
+		return -ENOMEM;
 	c->id = p->next_chunk_id;
 	c->kind = kind;
 	c->copies = copies;
@@ -404,28 +441,23 @@ struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool us
 	c->new_record = true;
 	if (want > copies)
 		want = copies;
-	while (c->nmembers < want) {
-		struct dev *d = place_pick(p, c, MEMBERS_MAX);
-
-		if (!d)
-			break;
-		c->m[c->nmembers].dev = (uint16_t)d->id;
-		c->m[c->nmembers++].slot = (uint32_t)slot_take(d);
-	}
+	take_slots(p, c, want);
 	if (use_reserve && c->nmembers)
 		want = c->nmembers; /* better than nowhere; completed when there is room */
-	if (!want || c->nmembers < want || space_bits_alloc(p, c) || table_add(p, c)) {
-		for (unsigned i = 0; i < c->nmembers; i++) {
-			struct dev *d = &p->devs[c->m[i].dev];
-
-			dev_slot_release(d, c->m[i].slot);
-		}
+	if (!want || c->nmembers < want)
+		rc = -ENOSPC;
+	else if (space_bits_alloc(p, c) || table_add(p, c))
+		rc = -ENOMEM;
+	if (rc) {
+		for (unsigned i = 0; i < c->nmembers; i++)
+			dev_slot_release(&p->devs[c->m[i].dev], c->m[i].slot);
 		chunk_free(c);
-		return NULL;
+		return rc;
 	}
 	p->next_chunk_id++;
 	chunk_mark_dirty(p, c);
-	return c;
+	*ret_c = c;
+	return 0;
 }
 
 bool chunk_add_members(struct pool *p, struct chunk *c)
@@ -433,7 +465,7 @@ bool chunk_add_members(struct pool *p, struct chunk *c)
 	bool added = false;
 
 	while (c->nmembers < c->copies) {
-		struct dev *d = place_pick(p, c, MEMBERS_MAX);
+		struct dev *d = chunk_place(p, c, MEMBERS_MAX);
 
 		if (!d)
 			break;
@@ -455,7 +487,7 @@ void chunk_clear_dirty(struct pool *p, struct chunk *c)
 
 int chunk_member_add(struct pool *p, struct chunk *c, unsigned from)
 {
-	struct dev *d = place_pick(p, c, from);
+	struct dev *d = chunk_place(p, c, from);
 
 	if (!d || c->nmembers == MEMBERS_MAX)
 		return -1;
@@ -518,6 +550,20 @@ void chunk_set_copies(struct pool *p, struct chunk *c, uint8_t copies)
 	to->count++;
 	chunk_count_free(p, c, free_blocks);
 	chunk_mark_dirty(p, c);
+}
+
+bool chunk_meta_copies_update(struct pool *p)
+{
+	uint8_t want = chunk_meta_copies(p);
+	bool any = false;
+
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			if (c->kind != CHUNK_DATA && c->copies != want) {
+				chunk_set_copies(p, c, want);
+				any = true;
+			}
+	return any;
 }
 
 uint64_t chunk_member_since(const struct pool *p, const struct member *m)

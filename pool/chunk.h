@@ -25,18 +25,24 @@ int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *
 void chunk_to_disk(const struct chunk *c, struct chunk_disk *ret_cd);
 /* Create a chunk with slots on different devices (failure domains first, then free share). Fewer
  * members than copies only when fewer devices are in service, or (use_reserve) when there is no
- * room for more. NULL: no slots. */
-struct chunk *chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve);
+ * room for more. -ENOSPC: no slots; -ENOMEM. */
+int chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve,
+		 struct chunk **ret_c);
 void chunk_mark_dirty(struct pool *p, struct chunk *c);
 void chunk_clear_dirty(struct pool *p, struct chunk *c);
 /* Remove from the table; slots are freed when the open transaction is durable. */
 void chunk_remove(struct pool *p, struct chunk *c);
 void chunk_table_free(struct pool *p);
 uint8_t chunk_meta_copies(const struct pool *p);
+/* Metadata is kept on up to three devices: when their number changes, so does what its chunks
+ * want. False: nothing changed. */
+bool chunk_meta_copies_update(struct pool *p);
 /* Give chunk members it lacks for its policy, stale from the beginning; true when one was added. */
 bool chunk_add_members(struct pool *p, struct chunk *c);
 /* How many chunks of this many copies could be created, with keep_slots fewer slots. */
 uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots);
+/* Where one more member would go when the one at `except` (MEMBERS_MAX: none) were not there. */
+struct dev *chunk_place(struct pool *p, const struct chunk *c, unsigned except);
 /* Give the chunk one more member, stale from the beginning, instead of the one at `from` (whose
  * failure domain may be used again). Its index, or -1 when there is no place. / Take a member away;
  * its slot is free when the open transaction is durable. */
@@ -75,7 +81,6 @@ struct chunk_read_io { /* caller's memory, valid until the batch is done */
 	struct iovec iov;
 	struct chunk_batch *batch;
 	struct dev *dev;
-	uint16_t member; /* which was read */
 	int res;
 };
 /* Read blocks from one current member into buf (aligned). res in r->res after the wait;
@@ -91,11 +96,28 @@ typedef int chunk_verify_fn(void *arg, const void *buf);
  * ERR_DEV_GONE. */
 int chunk_read_verified(struct pool *p, struct addr a, uint32_t blocks, void *buf,
 			chunk_verify_fn *verify, void *arg, const char *what);
-/* Read one given member, for check and resync. Yields. */
+/* Read one given member. Yields. Only where members cannot be taken away meanwhile (mover, resync,
+ * import). */
 int chunk_read_member(struct pool *p, struct addr a, uint32_t blocks, void *buf, unsigned member);
-/* Write to one given member (resync, repair). Yields. */
+/* Write to one given member. Yields. */
 int chunk_write_member(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
 		       unsigned member);
+
+/* A member keeps its device and slot, but not its index, while the lock is not held: the mover may
+ * take another one away. */
+struct chunk_slot {
+	uint16_t dev;
+	uint32_t slot;
+};
+static inline struct chunk_slot chunk_slot_of(const struct member *m)
+{
+	return (struct chunk_slot){m->dev, m->slot};
+}
+/* The same by slot, anywhere. ERR_LAST: it belongs to no member any more. */
+int chunk_read_slot(struct pool *p, struct addr a, uint32_t blocks, void *buf,
+		    struct chunk_slot at);
+int chunk_write_slot(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
+		     struct chunk_slot at);
 
 struct chunk_write_io { /* caller's memory, valid until done */
 	struct dev_io io[MEMBERS_MAX];

@@ -84,8 +84,22 @@ static void io_prepare(struct dev_io *io, enum dev_op op, uint64_t off, struct i
 	io->len_bytes = len;
 }
 
+/* Which member: one by index, one by its slot, or any current one. */
+struct which {
+	int index; /* -1: not by index */
+	const struct chunk_slot *at;
+};
+
+static int find_slot(const struct chunk *c, const struct chunk_slot *at)
+{
+	for (unsigned i = 0; i < c->nmembers; i++)
+		if (c->m[i].dev == at->dev && c->m[i].slot == at->slot)
+			return (int)i;
+	return -1;
+}
+
 static void read_start_member(struct chunk_batch *b, struct chunk_read_io *r, struct addr a,
-			      uint32_t blocks, void *buf, int member)
+			      uint32_t blocks, void *buf, struct which wh)
 {
 	struct pool *p = b->p;
 	struct dev_backend *be = NULL;
@@ -96,11 +110,16 @@ static void read_start_member(struct chunk_batch *b, struct chunk_read_io *r, st
 	lock_take(&p->lock);
 	c = chunk_find(p, addr_chunk(a));
 	if (c && addr_block(a) + blocks <= p->chunk_blocks) {
-		int i = member >= 0 ? member : pick_member(p, c, a);
+		int i = wh.index;
 
+		if (wh.at) {
+			i = find_slot(c, wh.at);
+			r->res = i < 0 ? ERR_LAST : ERR_DEV_GONE;
+		} else if (i < 0) {
+			i = pick_member(p, c, a);
+		}
 		if (i >= 0 && i < c->nmembers && dev_writable(&p->devs[c->m[i].dev])) {
 			r->dev = &p->devs[c->m[i].dev];
-			r->member = (uint16_t)i;
 			r->dev->inflight++;
 			r->dev->reads_inflight++;
 			be = r->dev->backend;
@@ -123,18 +142,28 @@ static void read_start_member(struct chunk_batch *b, struct chunk_read_io *r, st
 void chunk_read_start(struct chunk_batch *b, struct chunk_read_io *r, struct addr a,
 		      uint32_t blocks, void *buf)
 {
-	read_start_member(b, r, a, blocks, buf, -1);
+	read_start_member(b, r, a, blocks, buf, (struct which){-1, NULL});
 }
 
-int chunk_read_member(struct pool *p, struct addr a, uint32_t blocks, void *buf, unsigned member)
+static int read_and_wait(struct pool *p, struct addr a, uint32_t blocks, void *buf, struct which wh)
 {
 	struct chunk_batch b;
 	struct chunk_read_io r;
 
 	chunk_batch_init(&b, p);
-	read_start_member(&b, &r, a, blocks, buf, (int)member);
+	read_start_member(&b, &r, a, blocks, buf, wh);
 	chunk_batch_wait(&b);
 	return r.res;
+}
+
+int chunk_read_member(struct pool *p, struct addr a, uint32_t blocks, void *buf, unsigned member)
+{
+	return read_and_wait(p, a, blocks, buf, (struct which){(int)member, NULL});
+}
+
+int chunk_read_slot(struct pool *p, struct addr a, uint32_t blocks, void *buf, struct chunk_slot at)
+{
+	return read_and_wait(p, a, blocks, buf, (struct which){-1, &at});
 }
 
 /* ---- writes ---- */
@@ -166,7 +195,7 @@ static void write_done(struct dev_io *io)
 
 static unsigned write_prepare(struct pool *p, struct chunk_write_io *w, struct addr a,
 			      uint32_t blocks, struct iovec *iov, unsigned iovcnt, unsigned flags,
-			      int only, struct dev_backend **be)
+			      struct which only, struct dev_backend **be)
 {
 	struct chunk *c = chunk_find(p, addr_chunk(a));
 	unsigned n = 0;
@@ -174,10 +203,17 @@ static unsigned write_prepare(struct pool *p, struct chunk_write_io *w, struct a
 	w->res = ERR_DEV_GONE;
 	if (!c || addr_block(a) + blocks > p->chunk_blocks)
 		return 0;
+	if (only.at) {
+		only.index = find_slot(c, only.at);
+		if (only.index < 0) {
+			w->res = ERR_LAST;
+			return 0;
+		}
+	}
 	for (unsigned i = 0; i < c->nmembers; i++) {
 		struct dev *d = &p->devs[c->m[i].dev];
 
-		if (!dev_writable(d) || (only >= 0 && only != (int)i))
+		if (!dev_writable(d) || (only.index >= 0 && only.index != (int)i))
 			continue;
 		d->inflight++;
 		w->dev[n] = d;
@@ -193,7 +229,7 @@ static unsigned write_prepare(struct pool *p, struct chunk_write_io *w, struct a
 }
 
 static void write_start(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks,
-			struct iovec *iov, unsigned iovcnt, unsigned flags, int only)
+			struct iovec *iov, unsigned iovcnt, unsigned flags, struct which only)
 {
 	struct dev_backend *be[MEMBERS_MAX];
 	unsigned n;
@@ -215,7 +251,7 @@ static void write_start(struct pool *p, struct chunk_write_io *w, struct addr a,
 void chunk_write_start(struct pool *p, struct chunk_write_io *w, struct addr a, uint32_t blocks,
 		       struct iovec *iov, unsigned iovcnt, unsigned flags)
 {
-	write_start(p, w, a, blocks, iov, iovcnt, flags, -1);
+	write_start(p, w, a, blocks, iov, iovcnt, flags, (struct which){-1, NULL});
 }
 
 struct write_wait {
@@ -233,7 +269,7 @@ static void write_wait_done(struct chunk_write_io *w)
 }
 
 static int write_and_wait(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
-			  unsigned flags, int only)
+			  unsigned flags, struct which only)
 {
 	struct write_wait ww = {.co = co_self()};
 	struct chunk_write_io w = {.done = write_wait_done, .arg = &ww};
@@ -249,91 +285,111 @@ static int write_and_wait(struct pool *p, struct addr a, uint32_t blocks, const 
 
 int chunk_write(struct pool *p, struct addr a, uint32_t blocks, const void *buf, unsigned flags)
 {
-	return write_and_wait(p, a, blocks, buf, flags, -1);
+	return write_and_wait(p, a, blocks, buf, flags, (struct which){-1, NULL});
 }
 
 int chunk_write_member(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
 		       unsigned member)
 {
-	return write_and_wait(p, a, blocks, buf, 0, (int)member);
+	return write_and_wait(p, a, blocks, buf, 0, (struct which){(int)member, NULL});
+}
+
+int chunk_write_slot(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
+		     struct chunk_slot at)
+{
+	return write_and_wait(p, a, blocks, buf, 0, (struct which){-1, &at});
 }
 
 /* ---- verified reads with repair ---- */
 
-static void repair_members(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
-			   unsigned bad, const char *what, const int *why)
-{
-	for (unsigned i = 0; i < MEMBERS_MAX; i++) {
-		struct dev *d;
-		struct chunk *c;
-		int rc;
+#define TRIES_MAX (2 * MEMBERS_MAX) /* members may come and go meanwhile */
 
-		if (!(bad & 1u << i))
-			continue;
-		rc = p->read_only ? ERR_READONLY : chunk_write_member(p, a, blocks, buf, i);
-		lock_take(&p->lock);
-		c = chunk_find(p, addr_chunk(a));
-		d = c ? &p->devs[c->m[i].dev] : NULL;
-		if (d) {
-			d->checksum_errors += why[i] < ERR_BASE + 20 && why[i] > ERR_BASE;
-			d->repaired += !rc;
-			event_emit_locked(
-				p, rc ? "read-error" : "repaired",
-				"%s: %s on device %u (%s) at byte %llu; %s", what, err_str(why[i]),
-				d->id, d->path, (unsigned long long)member_offset(p, &c->m[i], a),
-				rc ? "read from another copy" : "repaired from another copy");
-		}
-		lock_drop(&p->lock);
-	}
+struct tries {
+	struct chunk_slot at[TRIES_MAX];
+	int why[TRIES_MAX]; /* 0: right */
+	unsigned n;
+};
+
+static bool tried(const struct tries *t, const struct member *m)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		if (t->at[i].dev == m->dev && t->at[i].slot == m->slot)
+			return true;
+	return false;
+}
+
+static void repair_one(struct pool *p, struct addr a, uint32_t blocks, const void *buf,
+		       struct chunk_slot at, int why, const char *what)
+{
+	int rc = p->read_only ? ERR_READONLY : chunk_write_slot(p, a, blocks, buf, at);
+	struct member m = {.dev = at.dev, .slot = at.slot};
+	struct dev *d = &p->devs[at.dev];
+
+	if (rc == ERR_LAST) /* no member any more: nothing to repair */
+		return;
+	lock_take(&p->lock);
+	d->checksum_errors += why < ERR_BASE + 20 && why > ERR_BASE;
+	d->repaired += !rc;
+	event_emit_locked(p, rc ? "read-error" : "repaired",
+			  "%s: %s on device %u (%s) at byte %llu; %s", what, err_str(why), d->id,
+			  d->path, (unsigned long long)member_offset(p, &m, a),
+			  rc ? "read from another copy" : "repaired from another copy");
+	lock_drop(&p->lock);
+}
+
+/* Which member to try next; -1: none. A current one; as a last resort one that is not: it may still
+ * hold this block, the checksum tells. */
+static int next_try(const struct pool *p, const struct chunk *c, struct addr a,
+		    const struct tries *t)
+{
+	int m = pick_member(p, c, a);
+
+	if (m >= 0 && !tried(t, &c->m[m]))
+		return m;
+	for (unsigned i = 0; i < c->nmembers; i++)
+		if (!tried(t, &c->m[i]) && p->devs[c->m[i].dev].state == DEV_ONLINE &&
+		    !chunk_member_since(p, &c->m[i]))
+			return (int)i;
+	for (unsigned i = 0; i < c->nmembers; i++)
+		if (!tried(t, &c->m[i]) && dev_writable(&p->devs[c->m[i].dev]))
+			return (int)i;
+	return -1;
 }
 
 int chunk_read_verified(struct pool *p, struct addr a, uint32_t blocks, void *buf,
 			chunk_verify_fn *verify, void *arg, const char *what)
 {
-	unsigned bad = 0, tried = 0;
-	int why[MEMBERS_MAX] = {0}, rc = ERR_DEV_GONE;
+	struct tries t = {.n = 0};
+	int rc = ERR_DEV_GONE;
 
-	for (;;) {
+	while (t.n < TRIES_MAX) {
 		struct chunk *c;
-		int m = -1;
+		int m;
 
 		lock_take(&p->lock);
 		c = chunk_find(p, addr_chunk(a));
-		if (c) {
-			m = pick_member(p, c, a);
-			if (m >= 0 && tried & 1u << m)
-				m = -1;
-			for (unsigned i = 0; m < 0 && i < c->nmembers; i++)
-				if (!(tried & 1u << i) &&
-				    p->devs[c->m[i].dev].state == DEV_ONLINE &&
-				    !chunk_member_since(p, &c->m[i]))
-					m = (int)i;
-			/* Last resort: a member that is not current may still hold this block; the
-			 * checksum tells. */
-			for (unsigned i = 0; m < 0 && i < c->nmembers; i++)
-				if (!(tried & 1u << i) && dev_writable(&p->devs[c->m[i].dev]))
-					m = (int)i;
-		} else {
-			rc = ERR_FORMAT;
-		}
+		m = c ? next_try(p, c, a, &t) : -1;
+		if (m >= 0)
+			t.at[t.n] = chunk_slot_of(&c->m[m]);
 		lock_drop(&p->lock);
+		rc = c ? rc : ERR_FORMAT;
 		if (m < 0)
 			break;
-		tried |= 1u << m;
-		rc = chunk_read_member(p, a, blocks, buf, (unsigned)m);
+		rc = chunk_read_slot(p, a, blocks, buf, t.at[t.n]);
 		if (!rc)
 			rc = verify(arg, buf);
+		t.why[t.n++] = rc;
 		if (!rc)
 			break;
-		bad |= 1u << m;
-		why[m] = rc;
 	}
 	if (rc) {
-		event_emit(p, "data-lost", "%s: no readable copy: %s", what, err_str(rc));
+		event_emit(p, "data-lost", "%s: no readable copy of address %llx: %s", what,
+			   (unsigned long long)a.v, err_str(rc));
 		return rc;
 	}
-	if (bad)
-		repair_members(p, a, blocks, buf, bad, what, why);
+	for (unsigned i = 0; i < t.n; i++)
+		if (t.why[i] && t.why[i] != ERR_LAST)
+			repair_one(p, a, blocks, buf, t.at[i], t.why[i], what);
 	return 0;
 }
 

@@ -30,6 +30,23 @@ static void collect_node(void *arg, struct node *n)
 	cm->node_count++;
 }
 
+/* Every step can be run again when it found no memory: it had changed nothing. */
+static bool again(struct pool *p, int rc, unsigned *tries)
+{
+	return rc == -ENOMEM && txn_wait_memory(p, tries);
+}
+
+static int step(struct commit *cm, struct btree *bt, txn_step_fn *fn)
+{
+	unsigned tries = 0;
+	int rc;
+
+	do {
+		rc = txn_step(cm->p, bt, fn, cm);
+	} while (again(cm->p, rc, &tries));
+	return rc;
+}
+
 /* ---- freeze: everything into the trees, under a closed gate ---- */
 
 static int step_volume(struct pool *p, void *arg)
@@ -57,7 +74,7 @@ static int freeze_volumes(struct commit *cm)
 
 		if (cm->v->reaped || (!cm->v->rec_dirty && !cm->v->tree.dirty))
 			continue;
-		rc = txn_step(cm->p, &cm->p->root, step_volume, cm);
+		rc = step(cm, &cm->p->root, step_volume);
 		if (rc)
 			return rc;
 	}
@@ -119,12 +136,16 @@ static int step_frees(struct pool *p, void *arg)
 
 static int apply_frees(struct commit *cm)
 {
+	unsigned tries = 0;
+
 	for (;;) {
-		int rc = txn_step(cm->p, &cm->p->space, step_frees, cm);
+		int rc = step(cm, &cm->p->space, step_frees);
 
 		if (rc != ERR_LAST)
 			return rc;
-		rc = space_load(cm->p, cm->need_id);
+		do {
+			rc = space_load(cm->p, cm->need_id);
+		} while (again(cm->p, rc, &tries));
 		if (rc)
 			return rc;
 	}
@@ -143,10 +164,10 @@ static bool next_dirty_chunk(struct commit *cm)
 static int write_chunk_items(struct commit *cm)
 {
 	struct pool *p = cm->p;
-	int rc = txn_step(p, &p->map, step_prepare_chunk, cm);
+	int rc = step(cm, &p->map, step_prepare_chunk);
 
 	if (!rc)
-		rc = txn_step(p, &p->space, step_prepare_space, cm);
+		rc = step(cm, &p->space, step_prepare_space);
 	if (rc)
 		return rc;
 	/* From here on whatever these two puts allocate marks the chunk dirty again. */
@@ -154,9 +175,9 @@ static int write_chunk_items(struct commit *cm)
 	chunk_clear_dirty(p, cm->c);
 	cm->c->new_record = false;
 	lock_drop(&p->lock);
-	rc = txn_step(p, &p->space, step_chunk_space, cm);
+	rc = step(cm, &p->space, step_chunk_space);
 	if (!rc)
-		rc = txn_step(p, &p->map, step_chunk_map, cm);
+		rc = step(cm, &p->map, step_chunk_map);
 	return rc;
 }
 
@@ -220,11 +241,11 @@ static int remove_empty_chunks(struct commit *cm)
 		lock_drop(&p->lock);
 		if (!cm->c)
 			return 0;
-		rc = txn_step(p, &p->map, step_prepare_chunk, cm);
+		rc = step(cm, &p->map, step_prepare_chunk);
 		if (!rc)
-			rc = txn_step(p, &p->space, step_del_space, cm);
+			rc = step(cm, &p->space, step_del_space);
 		if (!rc)
-			rc = txn_step(p, &p->map, step_del_map, cm);
+			rc = step(cm, &p->map, step_del_map);
 		if (rc)
 			return rc;
 		lock_take(&p->lock);
@@ -271,13 +292,16 @@ static int freeze(struct commit *cm, bool clean)
 {
 	struct pool *p = cm->p;
 	struct txn *next;
+	unsigned tries = 0;
 	int rc = remove_empty_chunks(cm);
 
 	if (!rc)
 		rc = freeze_volumes(cm);
 	if (!rc)
 		rc = freeze_space(cm);
-	next = calloc(1, sizeof *next);
+	do {
+		next = calloc(1, sizeof *next);
+	} while (!next && again(p, -ENOMEM, &tries));
 	if (!rc && !next)
 		rc = -ENOMEM;
 	if (rc) {
@@ -474,6 +498,7 @@ static bool dirty_left(struct pool *p, unsigned more_than)
 static int commit_once(struct pool *p, bool clean)
 {
 	struct commit cm = {.p = p};
+	unsigned tries = 0;
 	int rc = 0;
 
 	for (unsigned pass = 0; !rc && pass < 3 && dirty_left(p, 128); pass++)
@@ -496,7 +521,9 @@ static int commit_once(struct pool *p, bool clean)
 		return rc;
 	rc = wait_data(p, cm.txn);
 	if (!rc)
-		rc = write_nodes(&cm);
+		do {
+			rc = write_nodes(&cm);
+		} while (again(p, rc, &tries));
 	if (!rc && cm.txn->data_failed) {
 		/* Some of its data found no device and is dirty again: only the next one is a state
 		 * to come back to. */
@@ -506,9 +533,13 @@ static int commit_once(struct pool *p, bool clean)
 		return ERR_LAST;
 	}
 	if (!rc)
-		rc = chunk_flush_all(p);
+		do {
+			rc = chunk_flush_all(p);
+		} while (again(p, rc, &tries));
 	if (!rc)
-		rc = sb_write_all(p, p->sb_next);
+		do {
+			rc = sb_write_all(p, p->sb_next);
+		} while (again(p, rc, &tries));
 	if (!rc)
 		durable(&cm);
 	return rc;

@@ -15,6 +15,8 @@
 #include "pool/vol_read.h"
 #include "pool/vol_record.h"
 
+#define UNREADABLE_PAUSE_S 30u /* a device may return */
+
 struct conv {
 	struct vol *v;
 	uint64_t object, lblk; /* where to go on */
@@ -22,7 +24,7 @@ struct conv {
 	bool end;
 	uint8_t *data;
 	uint32_t bufs[EXTENT_BLOCKS_MAX];
-	unsigned used;
+	uint64_t rewritten, unreadable; /* extents of this pass */
 };
 
 static unsigned current_copies(const struct pool *p, const struct chunk *c)
@@ -88,7 +90,9 @@ static int step_dirty(struct vol *v, void *arg)
 
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
-	if (now.lblk != cv->x.lblk || !addr_eq(now.addr, cv->x.addr) || now.birth != cv->x.birth)
+	/* A write into its middle leaves a first part that differs in length only. */
+	if (now.lblk != cv->x.lblk || now.blocks != cv->x.blocks ||
+	    !addr_eq(now.addr, cv->x.addr) || now.birth != cv->x.birth)
 		return 0;
 	rc = delta_prepare(v, cv->object, cv->x.lblk, cv->x.blocks);
 	if (!rc)
@@ -146,54 +150,70 @@ static bool stopped(struct pool *p, struct vol *v)
 	return s;
 }
 
-/* One pass. 0 with *ret_done; an error: try again later. */
-int convert_pass(struct vol *v, uint64_t *ret_rewritten)
+/* One pass over the volume. An error: try again later. */
+static int pass_run(struct conv *cv)
 {
-	struct conv cv = {.v = v};
+	struct vol *v = cv->v;
 	int rc = 0;
 
-	*ret_rewritten = 0;
-	cv.data = aligned_alloc(BLOCK_SIZE, EXTENT_BLOCKS_MAX * BLOCK_SIZE);
-	if (!cv.data)
+	cv->data = aligned_alloc(BLOCK_SIZE, EXTENT_BLOCKS_MAX * BLOCK_SIZE);
+	if (!cv->data)
 		return -ENOMEM;
-	while (!rc && !cv.end && !stopped(v->p, v)) {
+	while (!rc && !cv->end && !stopped(v->p, v)) {
 		uint64_t start = reactor_now_ns();
 
-		rc = vol_query(v, step_find, &cv);
-		if (rc || !cv.x.blocks)
+		rc = vol_query(v, step_find, cv);
+		if (rc || !cv->x.blocks)
 			continue;
-		rc = rewrite(&cv);
+		rc = rewrite(cv);
 		if (rc == -EAGAIN || rc == -ENOSPC) {
-			cv.lblk = cv.x.lblk;
+			cv->lblk = cv->x.lblk;
 			rc = rc == -ENOSPC ? txn_commit_wait(v->p) : 0;
 			co_sleep_ns(100000000);
 			continue;
 		}
-		if (rc == ERR_CSUM || rc == -EIO || rc == ERR_DEV_GONE)
-			rc = 0; /* unreadable: reported, stays where it is */
-		else
-			(*ret_rewritten)++;
+		if (rc == ERR_CSUM || rc == -EIO || rc == ERR_DEV_GONE) {
+			rc = 0; /* reported; stays where it is until it can be read */
+			cv->unreadable++;
+		} else {
+			cv->rewritten++;
+		}
 		start = reactor_now_ns() - start;
 		if (start > 20000)
 			co_sleep_ns(start);
 	}
-	free(cv.data);
-	return rc ? rc : cv.end ? 0 : ERR_FAULTED;
+	free(cv->data);
+	return rc ? rc : cv->end ? 0 : ERR_FAULTED;
+}
+
+int convert_pass(struct vol *v, uint64_t *ret_rewritten)
+{
+	struct conv cv = {.v = v};
+	int rc = pass_run(&cv);
+
+	*ret_rewritten = cv.rewritten;
+	return rc;
+}
+
+static void convert_pause(struct pool *p, unsigned seconds)
+{
+	for (unsigned i = 0; i < seconds * 10 && !p->stopping; i++)
+		co_sleep_ns(100000000);
 }
 
 static void convert_volume(struct vol *v)
 {
 	struct pool *p = v->p;
-	uint64_t n = 0;
+	struct conv cv = {.v = v};
 	/* What older flushes have under way lands under the old policy: let it land first. */
 	int rc = txn_commit_wait(p);
 
 	if (!rc)
-		rc = convert_pass(v, &n);
+		rc = pass_run(&cv);
 	if (!rc)
 		rc = txn_commit_wait(p);
 	lock_take(&p->lock);
-	if (!rc && !n) {
+	if (!rc && !cv.rewritten && !cv.unreadable) {
 		v->converting = false;
 		v->rec_dirty = true;
 		txn_mark_dirty_locked(p);
@@ -201,26 +221,43 @@ static void convert_volume(struct vol *v)
 				  v->copies);
 	}
 	lock_drop(&p->lock);
-	if (rc)
-		co_sleep_ns(1000000000);
+	if (rc || cv.unreadable)
+		convert_pause(p, rc ? 1 : UNREADABLE_PAUSE_S);
+}
+
+/* Lock held: the next volume to convert behind id, so that one that cannot be finished holds up no
+ * other. */
+static struct vol *next_converting(struct pool *p, uint64_t id)
+{
+	struct vol *first = NULL;
+
+	for (struct vol *v = p->vols; v; v = v->next) {
+		if (!v->converting || v->destroying)
+			continue;
+		if (v->id > id)
+			return v;
+		if (!first)
+			first = v;
+	}
+	return first;
 }
 
 void convert_main(void *arg)
 {
 	struct pool *p = arg;
+	uint64_t last = 0;
 
 	lock_take(&p->lock);
 	while (!p->stopping) {
-		struct vol *v = p->vols;
+		struct vol *v = next_converting(p, last);
 
-		while (v && (!v->converting || v->destroying))
-			v = v->next;
 		if (!v || p->faulted) {
 			lock_drop(&p->lock);
 			co_sleep_ns(200000000);
 			lock_take(&p->lock);
 			continue;
 		}
+		last = v->id;
 		v->pins++;
 		lock_drop(&p->lock);
 		convert_volume(v);

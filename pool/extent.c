@@ -355,7 +355,9 @@ static int plan_step(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,
 		rc = step_start(v, object, lblk, lblk + n, ret_from);
 	if (!rc)
 		rc = plan_make(v, object, *ret_from, lblk + n, pl);
-	return rc ? rc : plan_prepare(v, object, pl, new_x);
+	if (!rc)
+		rc = plan_prepare(v, object, pl, new_x);
+	return rc ? rc : space_free_reserve(v->p, SPACE_FREES_SPARE);
 }
 
 int extent_replace_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,

@@ -255,7 +255,8 @@ static int enter_step(struct pool *p, void *arg)
 			unsigned skip = present ? (unsigned)__builtin_ctz(present) : pc->x.blocks;
 
 			rc = piece_split(pc, skip);
-			pc->x.blocks = 0;
+			if (!rc)
+				pc->x.blocks = 0;
 			return rc;
 		}
 		rc = piece_split(pc, ~present ? (unsigned)__builtin_ctz(~present) : 32u);
@@ -269,6 +270,8 @@ static int enter_step(struct pool *p, void *arg)
 		if (rc == ERR_NEED_NODE)
 			return rc;
 		rc = btree_prepare(&v->tree, (struct key){en->object, VOL_KEY_EXTENT, pc->x.lblk});
+		if (!rc)
+			rc = space_free_reserve(p, SPACE_FREES_SPARE);
 		if (rc)
 			return rc;
 	}
@@ -299,13 +302,17 @@ give_back:
 static int enter_piece(struct job *j, struct dseg *seg, struct piece *pc)
 {
 	struct enter en = {.j = j, .pc = pc, .seg = seg, .object = seg->object};
+	unsigned tries = 0;
 
 	for (;;) {
 		int rc = txn_step(j->p, &j->v->tree, enter_step, &en);
 
-		if (rc != ERR_LAST)
+		if (rc == ERR_LAST)
+			rc = space_load(j->p, en.need_id);
+		else if (rc != -ENOMEM)
 			return rc;
-		rc = space_load(j->p, en.need_id);
+		if (rc == -ENOMEM && txn_wait_memory(j->p, &tries))
+			continue;
 		if (rc)
 			return rc;
 	}
@@ -349,6 +356,7 @@ static void run_add(struct pool *p, struct run *r, const struct piece *pc)
 static int write_pieces(struct job *j)
 {
 	struct piece *pc = j->pieces;
+	unsigned tries = 0;
 
 	chunk_batch_init(&j->batch, j->p);
 	while (pc) {
@@ -359,6 +367,8 @@ static int write_pieces(struct job *j)
 			continue;
 		}
 		r = malloc(sizeof *r);
+		if (!r && txn_wait_memory(j->p, &tries))
+			continue;
 		if (!r) {
 			j->batch.res = -ENOMEM;
 			break;
@@ -402,13 +412,14 @@ static void job_release(struct job *j)
 	}
 }
 
-static void pieces_free(struct job *j)
+static void pieces_free_from(struct piece **from)
 {
-	for (struct piece *pc = j->pieces, *next; pc; pc = next) {
+	for (struct piece *pc = *from, *next; pc; pc = next) {
 		next = pc->next;
 		free(pc->packed);
 		free(pc);
 	}
+	*from = NULL;
 }
 
 /* No device took some of the data (its only copy was to go to one that failed): what has not been
@@ -461,12 +472,17 @@ static void job_main(void *arg)
 	struct job *j = arg;
 	struct pool *p = j->p;
 	struct piece **tail = &j->pieces, *pc;
+	unsigned tries = 0;
 	int rc = 0;
 
 	for (unsigned k = 0; !rc && k < j->nsegs; k++) {
 		struct piece **from = tail;
 
-		rc = build_seg(j, j->segs[k], j->present[k], &tail);
+		do {
+			pieces_free_from(from);
+			tail = from;
+			rc = build_seg(j, j->segs[k], j->present[k], &tail);
+		} while (rc == -ENOMEM && txn_wait_memory(p, &tries));
 		if (rc)
 			break;
 		for (pc = *from; !rc && pc; pc = pc->next)
@@ -508,35 +524,40 @@ static void job_main(void *arg)
 	if (p->arena.used > p->arena.count / 4)
 		flush_request_locked(p);
 	lock_drop(&p->lock);
-	pieces_free(j);
+	pieces_free_from(&j->pieces);
 	free(j);
 }
-/* Lock held: start one job for v on this reactor; false when there is nothing to take. */
-static bool job_start_locked(struct vol *v, bool tail)
+/* Lock held: start one job for v on this reactor. 0, -ENOENT when there is nothing to take,
+ * -ENOMEM: try again later. */
+static int job_start_locked(struct vol *v, bool tail)
 {
 	struct job *j = calloc(1, sizeof *j);
 
-	if (!j) {
-		pool_fault_locked(v->p, -ENOMEM, "start a flush");
-		return false;
-	}
+	if (!j)
+		return -ENOMEM;
 	j->p = v->p;
 	j->v = v;
 	j->tail = tail;
 	j->copies = v->copies;
+	/* Queued, not run yet: it finds what is collected now. */
+	if (!next_seg(v) || co_spawn(reactor_current(), job_main, j)) {
+		int rc = next_seg(v) ? -ENOMEM : -ENOENT;
+
+		free(j);
+		return rc;
+	}
 	collect(j);
-	if (!j->nsegs) {
-		free(j);
-		return false;
-	}
-	if (co_spawn(reactor_current(), job_main, j)) {
-		pool_fault_locked(v->p, -ENOMEM, "start a flush");
-		free(j);
-		return false;
-	}
 	v->jobs++;
 	v->p->flush_jobs++;
-	return true;
+	return 0;
+}
+
+/* Lock held; dropped for a while. */
+static void pause_locked(struct pool *p)
+{
+	lock_drop(&p->lock);
+	co_sleep_ns(TXN_MEMORY_PAUSE_NS);
+	lock_take(&p->lock);
 }
 
 /* The tail does not wait for writes: the gate is closed. */
@@ -554,8 +575,13 @@ int flush_all(struct pool *p, bool tail)
 		v->pins++;
 		while (!p->faulted && todo) {
 			uint64_t before = v->active_blocks;
+			int rc = jobs_full(p, tail) ? -EAGAIN : job_start_locked(v, tail);
 
-			if (jobs_full(p, tail) || !job_start_locked(v, tail)) {
+			if (rc == -ENOMEM) {
+				pause_locked(p);
+				continue;
+			}
+			if (rc) {
 				if (!v->active_blocks)
 					break;
 				waitq_wait(&p->data_waiters, &p->lock);
@@ -598,14 +624,18 @@ void flush_flusher(void *arg)
 	lock_take(&p->lock);
 	while (!p->stopping) {
 		struct vol *v = dirtiest(p);
+		int rc = 0;
 
 		if (p->faulted || !p->flush_wanted || !v) {
 			p->flush_wanted = false;
 			waitq_wait(&p->flusher_waiters, &p->lock);
 			continue;
 		}
-		if (p->gate_closed || jobs_full(p, false) || !job_start_locked(v, false)) {
-			waitq_wait(&p->data_waiters, &p->lock);
+		if (p->gate_closed || jobs_full(p, false) || (rc = job_start_locked(v, false))) {
+			if (rc == -ENOMEM)
+				pause_locked(p);
+			else
+				waitq_wait(&p->data_waiters, &p->lock);
 			continue;
 		}
 		if (p->arena.used < p->arena.count / 8)

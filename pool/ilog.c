@@ -122,8 +122,10 @@ static int group_take(struct vol *v, struct group *g)
 	v->pins++;
 	if (v->unlogged_blocks) {
 		g->blks = malloc(v->unlogged_blocks * sizeof *g->blks);
-		if (!g->blks)
+		if (!g->blks) {
+			v->pins--;
 			return -ENOMEM;
+		}
 		RB_FOREACH (s, dtree, &v->active) {
 			if (!s->unlogged)
 				continue;
@@ -186,6 +188,7 @@ static int write_batch(struct pool *p)
 	uint32_t total = 0, pos, at = 0, room = log_room(p);
 	uint64_t txn = p->open->nr;
 	uint8_t *buf;
+	unsigned tries = 0;
 	int rc = 0;
 
 	p->log_writing = true;
@@ -205,23 +208,31 @@ static int write_batch(struct pool *p)
 			room -= skip;
 		}
 		rc = group_take(v, &g[n]);
+		if (rc)
+			break;
 		g[n].log_seq = p->log_seq + n;
 		total += g[n++].blocks;
 	}
-	if (n) {
-		p->log_pos = (pos + total) % p->chunk_blocks;
-		p->log_seq += n;
+	if (!n) { /* nothing taken: no harm done */
+		if (!rc)
+			txn_commit_request_locked(p);
+		p->log_writing = false;
+		waitq_wake_all(&p->log_waiters);
+		return rc;
 	}
+	p->log_pos = (pos + total) % p->chunk_blocks;
+	p->log_seq += n;
 	lock_drop(&p->lock);
 
-	buf = rc || !n ? NULL : aligned_alloc(BLOCK_SIZE, (size_t)total * BLOCK_SIZE);
-	if (n && !rc && !buf)
-		rc = -ENOMEM;
+	do { /* what has been taken must be written */
+		buf = aligned_alloc(BLOCK_SIZE, (size_t)total * BLOCK_SIZE);
+	} while (!buf && txn_wait_memory(p, &tries));
+	rc = buf ? 0 : -ENOMEM;
 	for (unsigned i = 0; i < n && !rc; i++) {
 		group_build(p, &g[i], buf + (size_t)at * BLOCK_SIZE, pos + at, txn);
 		at += g[i].blocks;
 	}
-	if (n && !rc)
+	if (!rc)
 		rc = chunk_write(p, addr_make(p->log_chunk->id, pos), total, buf, DEV_IO_FUA);
 	free(buf);
 
@@ -238,7 +249,7 @@ static int write_batch(struct pool *p)
 	waitq_wake_all(&p->data_waiters);
 	if (rc)
 		pool_fault_locked(p, rc, "write intent log");
-	p->log_writes += n > 0;
+	p->log_writes++;
 	p->log_bytes += (uint64_t)total * BLOCK_SIZE;
 	p->log_writing = false;
 	waitq_wake_all(&p->log_waiters);

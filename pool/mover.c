@@ -3,6 +3,7 @@
 #include "pool/chunk.h"
 #include "pool/event.h"
 #include "pool/sb.h"
+#include "pool/scrub.h"
 #include "pool/space.h"
 #include "pool/squeeze.h"
 #include "pool/txn.h"
@@ -12,8 +13,9 @@
 struct move {
 	struct chunk *c;
 	uint8_t from, to; /* member indexes */
-	uint64_t *bits;	  /* allocated in the commit */
+	uint64_t *bits;	  /* allocated in the commit, or freed since and still readable */
 	bool failed;
+	bool suspect; /* its members do not agree */
 };
 
 struct batch {
@@ -44,23 +46,13 @@ static bool placeable(const struct dev *d)
 	       !d->slots_limit;
 }
 
-/* Rebalance: is there a much emptier device than this one? */
-static bool gains(const struct pool *p, const struct chunk *c, const struct member *m)
+/* Rebalance: would the member go to a device that is emptier even with it than the old one is now?
+ * (Else the two would pass it to and fro for ever.) */
+static bool gains(struct pool *p, const struct chunk *c, unsigned from)
 {
-	unsigned used = permille_used(&p->devs[m->dev]);
+	const struct dev *old = &p->devs[c->m[from].dev], *d = chunk_place(p, c, from);
 
-	for (unsigned i = 0; i < p->ndevs; i++) {
-		const struct dev *d = &p->devs[i];
-		bool taken = false;
-
-		if (!placeable(d) || permille_used(d) + 30 >= used)
-			continue;
-		for (unsigned k = 0; k < c->nmembers; k++)
-			taken |= c->m[k].dev == i;
-		if (!taken)
-			return true;
-	}
-	return false;
+	return d && d != old && permille_used(d) + 1000 / d->slots + 20 < permille_used(old);
 }
 
 static bool pick_member_to_move(struct pool *p, const struct chunk *c, uint8_t *ret_from)
@@ -71,7 +63,7 @@ static bool pick_member_to_move(struct pool *p, const struct chunk *c, uint8_t *
 			return true;
 		}
 	for (unsigned k = 0; p->rebalancing && k < c->nmembers; k++)
-		if (placeable(&p->devs[c->m[k].dev]) && gains(p, c, &c->m[k])) {
+		if (placeable(&p->devs[c->m[k].dev]) && gains(p, c, k)) {
 			*ret_from = (uint8_t)k;
 			return true;
 		}
@@ -120,6 +112,9 @@ static void batch_consider(struct batch *b, struct chunk *c)
 		txn_mark_dirty_locked(p);
 		return;
 	}
+	/* Nodes need room too, while it copies and afterwards. */
+	if (!space_can_complete(p, c))
+		return;
 	to = chunk_member_add(p, c, from);
 	if (to < 0)
 		return;
@@ -152,7 +147,7 @@ static void batch_pick(struct batch *b)
 /* ---- copying ---- */
 
 struct bits_arg {
-	struct batch *b;
+	struct move *m;
 	struct txn *t;
 };
 
@@ -161,36 +156,29 @@ struct bits_arg {
 static int step_bits(struct pool *p, void *arg)
 {
 	struct bits_arg *ba = arg;
-	size_t words = p->chunk_blocks / 64;
+	struct move *m = ba->m;
+	struct btree_item it;
+	int rc;
 
 	if (p->commit_running)
 		return ERR_LAST;
-	for (unsigned i = 0; i < ba->b->n; i++) {
-		struct move *m = &ba->b->m[i];
-		struct btree_item it;
-		int rc = btree_get(&p->space, (struct key){m->c->id, 1, 0}, &it);
+	rc = btree_get(&p->space, (struct key){m->c->id, 1, 0}, &it);
+	if (rc && rc != -ENOENT)
+		return rc;
+	for (size_t w = 0; w < p->chunk_blocks / 64; w++) {
+		le64 v = le64_of(0);
 
-		if (rc == -ENOENT) { /* made after the commit: every write has gone to both */
-			memset(m->bits, 0, words * 8);
-			continue;
-		}
-		if (rc)
-			return rc;
-		for (size_t w = 0; w < words; w++) {
-			le64 v;
-
+		if (!rc) /* else made after the commit: every write has gone to both */
 			memcpy(&v, (const uint8_t *)it.value + w * 8, 8);
-			m->bits[w] = le64_get(v);
-		}
+		m->bits[w] = le64_get(v) | (m->c->busy ? m->c->busy[w] : 0);
 	}
 	ba->t = txn_read_begin_committed_locked(p);
 	return 0;
 }
 
-static int take_bits(struct batch *b, struct txn **ret_t)
+static int take_bits(struct pool *p, struct move *m, struct txn **ret_t)
 {
-	struct bits_arg ba = {b, NULL};
-	struct pool *p = b->p;
+	struct bits_arg ba = {m, NULL};
 
 	for (;;) {
 		int rc = txn_step(p, &p->space, step_bits, &ba);
@@ -208,27 +196,77 @@ static int take_bits(struct batch *b, struct txn **ret_t)
 	}
 }
 
-/* Read a run from any current member. No checksum is known here: a rotten block is copied as it is,
- * reads and scrub repair it. */
+static bool readable(struct pool *p, const struct move *m, unsigned k)
+{
+	const struct member *mb = &m->c->m[k];
+	bool ok;
+
+	lock_take(&p->lock);
+	ok = k < m->c->nmembers && k != m->to && p->devs[mb->dev].state == DEV_ONLINE &&
+	     !chunk_member_since(p, mb);
+	lock_drop(&p->lock);
+	return ok;
+}
+
+/* No checksum is known here. The member that leaves is read first, so that the new one is as right
+ * as it was. */
 static int read_any(struct pool *p, const struct move *m, struct addr a, uint32_t blocks, void *buf)
 {
 	int rc = ERR_DEV_GONE;
 
-	for (unsigned k = 0; k < MEMBERS_MAX; k++) {
-		bool ok;
-
-		lock_take(&p->lock);
-		ok = k < m->c->nmembers && k != m->to &&
-		     p->devs[m->c->m[k].dev].state == DEV_ONLINE &&
-		     !chunk_member_since(p, &m->c->m[k]);
-		lock_drop(&p->lock);
-		if (!ok)
-			continue;
-		rc = chunk_read_member(p, a, blocks, buf, k);
-		if (!rc)
-			return 0;
-	}
+	if (readable(p, m, m->from))
+		rc = chunk_read_member(p, a, blocks, buf, m->from);
+	for (unsigned k = 0; rc && k < MEMBERS_MAX; k++)
+		if (k != m->from && readable(p, m, k))
+			rc = chunk_read_member(p, a, blocks, buf, k);
 	return rc;
+}
+
+/* A run, block by block when the member that leaves cannot read all of it. */
+static int read_run(struct pool *p, struct move *m, struct addr a, uint32_t blocks, void *buf)
+{
+	int rc = 0;
+
+	if (!readable(p, m, m->from)) /* rebuilt from the others */
+		return read_any(p, m, a, blocks, buf);
+	if (!chunk_read_member(p, a, blocks, buf, m->from))
+		return 0;
+	m->suspect = true;
+	for (uint32_t i = 0; i < blocks && !rc; i++)
+		rc = read_any(p, m, addr_add(a, i), 1, (uint8_t *)buf + (size_t)i * BLOCK_SIZE);
+	return rc;
+}
+
+/* A rotten block must not take the place of a right one, nor spread to another device: where
+ * another member disagrees, checksums have to tell before the move is done. */
+static void compare_run(struct pool *p, struct move *m, struct addr a, uint32_t blocks,
+			const void *buf, void *other)
+{
+	for (unsigned k = 0; k < MEMBERS_MAX && !m->suspect; k++) {
+		if (k == m->from || !readable(p, m, k))
+			continue;
+		m->suspect = chunk_read_member(p, a, blocks, other, k) ||
+			     memcmp(buf, other, (size_t)blocks * BLOCK_SIZE);
+		return; /* one is enough to tell */
+	}
+}
+
+static void settle_suspects(struct batch *b)
+{
+	uint64_t ids[MOVER_BATCH];
+	unsigned n = 0;
+	int rc;
+
+	for (unsigned i = 0; i < b->n; i++)
+		if (b->m[i].suspect && !b->m[i].failed)
+			ids[n++] = b->m[i].c->id;
+	if (!n)
+		return;
+	event_emit(b->p, "copies-differ", "copies of %u chunks that move differ; they are verified",
+		   n);
+	rc = scrub_chunks(b->p, ids, n);
+	for (unsigned i = 0; rc && i < b->n; i++)
+		b->m[i].failed |= b->m[i].suspect; /* another time */
 }
 
 static void throttle(struct pool *p, uint64_t took_ns, uint32_t blocks)
@@ -270,7 +308,10 @@ static int copy_chunk(struct batch *b, struct move *m)
 			n++;
 		if (p->stopping || p->faulted)
 			return ERR_FAULTED;
-		rc = read_any(p, m, addr_make(m->c->id, i), n, b->buf);
+		rc = read_run(p, m, addr_make(m->c->id, i), n, b->buf);
+		if (!rc)
+			compare_run(p, m, addr_make(m->c->id, i), n, b->buf,
+				    b->buf + (size_t)RUN_BLOCKS * BLOCK_SIZE);
 		if (!rc)
 			rc = chunk_write_member(p, addr_make(m->c->id, i), n, b->buf, m->to);
 		if (rc)
@@ -306,24 +347,31 @@ static void batch_finish(struct batch *b)
 	txn_mark_dirty_locked(p);
 }
 
+/* The reader is held for one chunk at a time: what is freed meanwhile is missed on a full pool. */
+static void move_chunk(struct batch *b, struct move *m)
+{
+	struct txn *t = NULL;
+
+	if (m->c->kind == CHUNK_LOG)
+		return;
+	m->failed = take_bits(b->p, m, &t) || copy_chunk(b, m);
+	if (t)
+		txn_read_end(b->p, t);
+}
+
 static int batch_run(struct batch *b)
 {
 	struct pool *p = b->p;
-	struct txn *t = NULL;
 	int rc = txn_commit_wait(p);
 
-	if (!rc)
-		rc = take_bits(b, &t);
 	for (unsigned i = 0; i < b->n; i++) {
-		struct move *m = &b->m[i];
-
 		if (rc)
-			m->failed = true;
-		else if (m->c->kind != CHUNK_LOG && copy_chunk(b, m))
-			m->failed = true;
+			b->m[i].failed = true;
+		else
+			move_chunk(b, &b->m[i]);
 	}
-	if (t)
-		txn_read_end(p, t);
+	if (!rc)
+		settle_suspects(b);
 	if (!rc)
 		rc = chunk_flush_all(p);
 	lock_take(&p->lock);
@@ -337,7 +385,7 @@ static bool batch_alloc(struct batch *b)
 {
 	bool ok = true;
 
-	b->buf = aligned_alloc(BLOCK_SIZE, RUN_BLOCKS * BLOCK_SIZE);
+	b->buf = aligned_alloc(BLOCK_SIZE, 2 * RUN_BLOCKS * BLOCK_SIZE);
 	for (unsigned i = 0; i < b->n; i++) {
 		b->m[i].bits = calloc(b->p->chunk_blocks / 64, 8);
 		ok &= b->m[i].bits != NULL;
@@ -414,6 +462,8 @@ static void dev_release(struct pool *p, struct dev *d)
 
 static void dev_shrunk(struct pool *p, struct dev *d)
 {
+	uint64_t size;
+
 	lock_take(&p->lock);
 	d->slots = d->slots_limit;
 	d->slots_limit = 0;
@@ -422,11 +472,14 @@ static void dev_shrunk(struct pool *p, struct dev *d)
 	if (d->backend)
 		d->backend->size_bytes = d->size_bytes;
 	space_reserve_init(p);
-	event_emit_locked(p, "device-shrunk",
-			  "device %u (%s) now uses %llu bytes; what lies behind may be cut off",
-			  d->id, d->path, (unsigned long long)d->size_bytes);
+	size = d->size_bytes;
 	lock_drop(&p->lock);
-	txn_commit_wait(p);
+	if (txn_commit_wait(p))
+		return;
+	/* Only now no superblock is left that names the old size. */
+	event_emit(p, "device-shrunk",
+		   "device %u (%s) now uses %llu bytes; what lies behind may be cut off", d->id,
+		   d->path, (unsigned long long)size);
 }
 
 static bool finish_devices(struct pool *p)
@@ -506,6 +559,12 @@ static bool make_room(struct pool *p)
 	return squeeze_turn(p, wanted);
 }
 
+/* Resync and mover take turns; redundancy first. */
+static bool resync_first(const struct pool *p)
+{
+	return p->resync_running || (p->resync_wanted && reactor_now_ns() >= p->resync_after_ns);
+}
+
 void mover_main(void *arg)
 {
 	struct pool *p = arg;
@@ -514,7 +573,7 @@ void mover_main(void *arg)
 	while (!p->stopping) {
 		bool any;
 
-		if (p->faulted || !p->mover_wanted || p->resync_running) {
+		if (p->faulted || !p->mover_wanted || resync_first(p)) {
 			if (p->faulted || !p->mover_wanted) {
 				waitq_wait(&p->mover_waiters, &p->lock);
 			} else {

@@ -3,7 +3,7 @@
  *
  *   before   members  A:88
  *   adding   members  A:88  B:12 (stale since 1)     writes go to both; recorded by a commit
- *   copying  blocks that were allocated in that commit, read from any current member
+ *   copying  blocks that were allocated in that commit, read from A, else any current member
  *   after    members  B:12                           slot A:88 is free once the commit that says so
  * is durable
  *
@@ -11,11 +11,13 @@
  * drop the old members. Failure modes: crash: members beyond the policy that are stale since 1 are
  * dropped at import and the task, which is kept in the device table, begins again with the chunks
  * that are left; target device fails: the new member is dropped, another target is picked; source
- * unreadable: another current member is read.
+ * unreadable: another current member is read; members differ: what the chunk holds is verified by
+ * its checksums and repaired before the old member goes.
  *
  * Invariants: 1. a chunk always keeps at least as many current members as it had; 2. only blocks
- * allocated in a durable commit are copied (others reach the new member by being written), and a
- * reader is held, so they cannot be reused meanwhile;
+ * allocated in a durable commit are copied (others reach the new member by being written), and
+ * freed ones that readers of an older state may still ask for; a reader is held, so they cannot be
+ * reused meanwhile;
  * 3. at most one batch is under way.
  *
  * The log chunk is not copied: it is written in place, and a commit makes its older content

@@ -21,6 +21,8 @@ struct node_cache {
 	unsigned shift; /* 64 - log2 of the number of buckets */
 	struct node_cache_stats stats;
 	struct node *newest, *oldest; /* clean nodes */
+	struct node *spare;	      /* with buffers, for when there is no memory */
+	unsigned spares;
 	uint8_t *scratch;
 };
 
@@ -72,6 +74,11 @@ void node_cache_destroy(struct node_cache *c)
 			node_buf_free(n->buf);
 			free(n);
 		}
+	}
+	for (struct node *n = c->spare, *next; n; n = next) {
+		next = n->hash_next;
+		node_buf_free(n->buf);
+		free(n);
 	}
 	free(c->buckets);
 	node_buf_free(c->scratch);
@@ -151,22 +158,54 @@ static void grow(struct node_cache *c)
 	free(old);
 }
 
-static struct node *add(struct node_cache *c, struct addr a, uint64_t birth, uint8_t *buf)
+static struct node *make(uint8_t *buf)
 {
-	struct node *n = calloc(1, sizeof(*n)), **b;
+	struct node *n = buf ? calloc(1, sizeof(*n)) : NULL;
+
+	if (n)
+		n->buf = buf;
+	else
+		node_buf_free(buf);
+	return n;
+}
+
+int node_cache_reserve(struct node_cache *c)
+{
+	while (c->spares < NODE_SPARES) {
+		struct node *n = make(node_buf_alloc());
+
+		if (!n)
+			return -ENOMEM;
+		n->hash_next = c->spare;
+		c->spare = n;
+		c->spares++;
+	}
+	return 0;
+}
+
+static struct node *take_spare(struct node_cache *c)
+{
+	struct node *n = c->spare;
 
 	if (!n)
 		return NULL;
+	c->spare = n->hash_next;
+	c->spares--;
+	return n;
+}
+
+static void add(struct node_cache *c, struct node *n, struct addr a, uint64_t birth)
+{
+	struct node **b;
+
 	if (c->stats.nodes >= bucket_count(c))
 		grow(c);
 	b = bucket(c, a);
 	n->addr = a;
 	n->birth = birth;
-	n->buf = buf;
 	n->hash_next = *b;
 	*b = n;
 	c->stats.nodes++;
-	return n;
 }
 
 struct node *node_cache_insert(struct node_cache *c, struct addr a, uint64_t birth, uint8_t *buf)
@@ -179,11 +218,10 @@ struct node *node_cache_insert(struct node_cache *c, struct addr a, uint64_t bir
 	}
 	if (n) /* an older life of this address */
 		node_cache_drop(c, n);
-	n = add(c, a, birth, buf);
-	if (!n) {
-		node_buf_free(buf);
+	n = make(buf);
+	if (!n)
 		return NULL;
-	}
+	add(c, n, a, birth);
 	n->referenced = n->sealed = true;
 	list_add_newest(c, n);
 	return n;
@@ -191,21 +229,18 @@ struct node *node_cache_insert(struct node_cache *c, struct addr a, uint64_t bir
 
 struct node *node_cache_new(struct node_cache *c, struct addr a, uint64_t birth)
 {
-	struct node *n = lookup(c, a);
-	uint8_t *buf = node_buf_alloc();
+	struct node *old = lookup(c, a), *n = make(node_buf_alloc());
 
-	if (!buf)
+	if (!n)
+		n = take_spare(c);
+	if (!n)
 		return NULL;
-	if (n) { /* an older life of this address */
-		assert(!n->dirty);
-		node_cache_drop(c, n);
+	if (old) { /* an older life of this address */
+		assert(!old->dirty);
+		node_cache_drop(c, old);
 	}
-	n = add(c, a, birth, buf);
-	if (!n) {
-		node_buf_free(buf);
-		return NULL;
-	}
-	memset(buf, 0, NODE_SIZE);
+	add(c, n, a, birth);
+	memset(n->buf, 0, NODE_SIZE);
 	n->dirty = n->referenced = true;
 	c->stats.dirty_nodes++;
 	return n;

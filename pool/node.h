@@ -38,6 +38,10 @@ struct node *node_cache_find(struct node_cache *c, struct addr a);
  * (address and birth) is cached already the buffer is freed and the cached node returned; a clean
  * one of another birth is replaced. NULL: out of memory (buffer freed). */
 struct node *node_cache_insert(struct node_cache *c, struct addr a, uint64_t birth, uint8_t *buf);
+/* Keep memory for NODE_SPARES new nodes, so that what follows cannot fail for want of it. -ENOMEM.
+ */
+#define NODE_SPARES 48u
+int node_cache_reserve(struct node_cache *c);
 /* New zeroed dirty node; a clean node cached under that address is dropped. NULL: out of memory. */
 struct node *node_cache_new(struct node_cache *c, struct addr a, uint64_t birth);
 /* Forget a node and free its buffer (its address was freed). */

@@ -246,6 +246,11 @@ int pool_export(struct pool *p, bool force, struct err *e)
 	lock_drop(&p->lock);
 	if (!rc && !p->read_only && !faulted)
 		rc = txn_commit_wait(p);
+	if (faulted && !force)
+		return err_set(e, ERR_FAULTED,
+			       "export %s: the pool is suspended: what was not synced before is "
+			       "lost with it; use --force to let it go",
+			       p->name);
 	if (rc && rc != ERR_IN_USE && !force)
 		return err_set(e, rc, "export %s: commit: %s", p->name, err_str(rc));
 	rc = export_refuse(p, force, e);
@@ -299,18 +304,16 @@ static const char *health(const struct pool *p)
 	return "online";
 }
 
-/* Raw use: what the allocated blocks take on all their members, not whole slots. */
+/* Raw use: what the allocated blocks take on the members there are (fewer than copies where a
+ * device is missing), not whole slots. */
 static void status_space(struct pool *p, struct pool_status *s)
 {
-	for (unsigned kind = CHUNK_BOOT; kind <= CHUNK_DATA; kind++)
-		for (unsigned k = 1; k <= COPIES_MAX; k++) {
-			const struct chunk_list *l = &p->lists[kind][k];
-			uint64_t used =
-				(l->count * p->chunk_blocks - l->free_blocks - l->stuck_blocks) *
-				BLOCK_SIZE;
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+			uint64_t used = (uint64_t)(c->used + c->busy_count) * BLOCK_SIZE;
 
-			s->raw_used_bytes += used * k;
-			if (kind == CHUNK_META || kind == CHUNK_BOOT)
+			s->raw_used_bytes += used * c->nmembers;
+			if (c->kind == CHUNK_META || c->kind == CHUNK_BOOT)
 				s->meta_bytes += used;
 		}
 	s->raw_free_bytes = s->raw_bytes > s->raw_used_bytes ? s->raw_bytes - s->raw_used_bytes : 0;

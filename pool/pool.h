@@ -47,8 +47,8 @@ int pool_create(const char *name, struct pool_create_dev *devs, unsigned n, uint
 int pool_import(struct dev_backend **devs, unsigned n, const struct pool_options *o,
 		struct reactor *bg, struct pool **ret_p, struct err *e);
 /* Commit, mark clean, stop background work, close devices, free. Yields. On error (volumes open:
- * ERR_IN_USE) the pool is untouched, unless force: requests in flight get ERR_FAULTED after the
- * last commit. */
+ * ERR_IN_USE; suspended: ERR_FAULTED, what was not synced before is lost) the pool is untouched,
+ * unless force: requests in flight get ERR_FAULTED after the last commit. */
 int pool_export(struct pool *p, bool force, struct err *e);
 /* Stop without writing anything, as a crash would (tests), and free what can be freed. */
 void pool_abandon(struct pool *p);
@@ -180,8 +180,8 @@ unsigned pool_events(struct pool *p, uint64_t since_seq, struct pool_event *ret_
 
 /* Verify everything reachable from the newest committed state: structure, checksums of nodes and of
  * all data copies (deep), references against bitmaps. Works on a running and on a read-only pool.
- * One line per problem to out. Returns 0 with counts; an error only when checking itself failed.
- * Yields. */
+ * One line per problem to out. Returns 0 with counts; an error only when checking itself failed
+ * (-ENOSPC: a pool in use is so full that the state checked cannot be held). Yields. */
 struct pool_check_result {
 	uint64_t nodes, extents, data_blocks, problems;
 };

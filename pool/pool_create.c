@@ -104,8 +104,8 @@ static int format(struct pool *p, struct err *e)
 	space_reserve_init(p);
 	p->next_chunk_id = 1;
 	p->next_volume_id = TREE_VOLUME_FIRST;
-	p->log_chunk = chunk_create(p, CHUNK_LOG, chunk_meta_copies(p), true);
-	if (p->log_chunk) { /* all of it is in use, always */
+	rc = chunk_create(p, CHUNK_LOG, chunk_meta_copies(p), true, &p->log_chunk);
+	if (!rc) { /* all of it is in use, always */
 		for (uint32_t i = 0; i < p->chunk_blocks; i++)
 			bit_set(p->log_chunk->bits, i);
 		p->log_chunk->used = p->chunk_blocks;
@@ -114,8 +114,8 @@ static int format(struct pool *p, struct err *e)
 		p->log_seq = 1;
 	}
 	lock_drop(&p->lock);
-	if (!p->log_chunk)
-		return err_set(e, -ENOSPC, "no room for the intent log");
+	if (rc)
+		return err_set(e, rc, "place the intent log: %s", err_str(rc));
 	rc = ilog_format_chunk(p);
 	if (rc)
 		return err_set(e, rc, "write the intent log: %s", err_str(rc));

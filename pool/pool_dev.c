@@ -114,6 +114,7 @@ static struct dev *dev_of_sb(struct pool *p, const struct sb_disk *sb)
 	uint32_t own = le32_get(sb->own_dev);
 
 	if (memcmp(sb->pool_uuid, p->uuid, 16) || own >= p->ndevs ||
+	    p->devs[own].state == DEV_NONE || /* it is leaving this moment */
 	    memcmp(sb->devs[own].uuid, p->devs[own].uuid, 16))
 		return NULL;
 	return &p->devs[own];
@@ -156,6 +157,7 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 	if (!d->stale_since || since < d->stale_since)
 		d->stale_since = since;
 	d->backend = b;
+	b->size_bytes = d->size_bytes; /* what the pool uses: the back ring ends there */
 	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
 	d->state = DEV_RESYNC;
 	p->resync_wanted = true;
@@ -173,30 +175,33 @@ out:
 
 /* ---- into and out of the pool ---- */
 
-/* Metadata is kept on up to three devices: when their number changes, so does what its chunks want.
- * Lock held. */
 static void meta_copies_update(struct pool *p)
 {
-	uint8_t want = chunk_meta_copies(p);
-
-	for (size_t h = 0; h < p->chunk_hash_size; h++)
-		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
-			if (c->kind != CHUNK_DATA && c->copies != want)
-				chunk_set_copies(p, c, want);
+	chunk_meta_copies_update(p);
 	space_reserve_init(p);
 	p->resync_wanted = true;
 }
 
 static struct dev *free_entry(struct pool *p)
 {
-	for (unsigned i = 0; i < p->ndevs; i++)
+	for (unsigned i = 0; i < POOL_DEVS_MAX; i++)
 		if (p->devs[i].state == DEV_NONE && !p->devs[i].slot_used)
 			return &p->devs[i];
-	return p->ndevs < POOL_DEVS_MAX ? &p->devs[p->ndevs] : NULL;
+	return NULL;
 }
 
-static int add_locked(struct pool *p, struct dev_backend *b, const struct pool_add_options *o,
-		      struct err *e)
+static void entry_free(struct dev *d)
+{
+	uint32_t id = d->id;
+
+	free(d->slot_used);
+	memset(d, 0, sizeof *d);
+	d->id = id;
+}
+
+/* Lock held: an entry for the new device, not in service yet. */
+static int entry_make(struct pool *p, struct dev_backend *b, const struct pool_add_options *o,
+		      struct dev **ret_d, struct err *e)
 {
 	struct dev *d = free_entry(p);
 	int rc;
@@ -209,38 +214,56 @@ static int add_locked(struct pool *p, struct dev_backend *b, const struct pool_a
 	rc = dev_slots_init(p, d);
 	if (!rc && d->slots < 4)
 		rc = -ENOSPC;
-	if (rc)
+	if (rc) {
+		entry_free(d);
 		return err_set(e, rc, "%s: %s", b->path,
 			       rc == -ENOSPC ? "too small for this pool's chunks" : err_str(rc));
+	}
 	uuid_generate(d->uuid);
 	snprintf(d->domain, sizeof d->domain, "%s", o->domain);
 	snprintf(d->class_name, sizeof d->class_name, "%s", o->class_name);
 	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
 	d->flags = o->spare ? DEV_F_SPARE : 0;
 	p->scrub.dev_bytes[d->id] = p->scrub.dev_errors[d->id] = 0;
+	*ret_d = d;
+	return 0;
+}
+
+/* Lock held: from now on it takes writes. */
+static void entry_join(struct pool *p, struct dev *d, struct dev_backend *b)
+{
 	d->backend = b;
 	d->state = DEV_ONLINE;
-	if (d->id == p->ndevs)
-		p->ndevs++;
+	if (d->id >= p->ndevs)
+		p->ndevs = d->id + 1;
 	meta_copies_update(p);
 	event_emit_locked(p, "device-added", "device %u (%s) joined the pool%s", d->id, d->path,
-			  o->spare ? " as a spare" : "");
+			  d->flags & DEV_F_SPARE ? " as a spare" : "");
 	txn_mark_dirty_locked(p);
-	return 0;
 }
 
 int pool_dev_add(struct pool *p, struct dev_backend *b, const struct pool_add_options *o,
 		 struct err *e)
 {
+	struct dev *d = NULL;
 	int rc = p->read_only ? err_set(e, ERR_READONLY, "the pool is read-only") : pool_wipe(b, e);
 
 	if (rc)
 		return rc;
 	lock_take(&p->lock);
-	rc = add_locked(p, b, o, e);
+	rc = entry_make(p, b, o, &d, e);
 	lock_drop(&p->lock);
 	if (rc)
 		return rc;
+	rc = sb_write_first(p, d, b);
+	lock_take(&p->lock);
+	if (rc)
+		entry_free(d);
+	else
+		entry_join(p, d, b);
+	lock_drop(&p->lock);
+	if (rc)
+		return err_set(e, rc, "add %s: write its superblock: %s", b->path, err_str(rc));
 	rc = txn_commit_wait(p);
 	if (rc)
 		return err_set(e, rc, "add %s: commit: %s", b->path, err_str(rc));
@@ -291,6 +314,16 @@ static bool plan_place(struct plan_arg *pa, const struct chunk *c)
 	return true;
 }
 
+static unsigned current_without(const struct pool *p, const struct chunk *c, unsigned without)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->nmembers; i++)
+		n += i != without && p->devs[c->m[i].dev].state == DEV_ONLINE &&
+		     !chunk_member_since(p, &c->m[i]);
+	return n;
+}
+
 static void plan_chunk(struct plan_arg *pa, const struct chunk *c, unsigned meta_after)
 {
 	struct pool_move_plan *r = pa->r;
@@ -301,7 +334,7 @@ static void plan_chunk(struct plan_arg *pa, const struct chunk *c, unsigned meta
 	for (unsigned i = 0; i < c->nmembers; i++) {
 		if (!leaves(pa, &c->m[i]))
 			continue;
-		if (!pa->from_slot && c->nmembers > want)
+		if (!pa->from_slot && current_without(pa->p, c, i) >= want)
 			continue; /* one copy fewer is wanted: nothing to move */
 		r->chunks++;
 		r->bytes += (uint64_t)c->used * BLOCK_SIZE;
@@ -349,13 +382,15 @@ static void plan_try(struct pool *p, uint32_t dev, uint32_t from_slot, bool sque
 		     struct pool_move_plan *r)
 {
 	struct plan_arg pa = {.p = p, .dev = dev, .from_slot = from_slot, .r = r};
-	unsigned others = 0, meta_after;
-	uint64_t total = 0;
+	unsigned meta_after = 0;
+	uint64_t total = 0, keep;
 
 	memset(r, 0, sizeof *r);
 	r->fits = true;
 	for (unsigned i = 0; i < p->ndevs; i++) {
-		others += i != dev && dev_placeable(&p->devs[i]);
+		/* A device that is missing still counts: it may come back. */
+		meta_after += (i != dev || from_slot) && p->devs[i].state != DEV_NONE &&
+			      !(p->devs[i].flags & (DEV_F_EVACUATE | DEV_F_SPARE));
 		pa.free[i] = p->devs[i].slots_free;
 	}
 	if (from_slot) {
@@ -367,8 +402,8 @@ static void plan_try(struct pool *p, uint32_t dev, uint32_t from_slot, bool sque
 	}
 	if (squeeze)
 		plan_squeeze_all(&pa);
-	meta_after = others + (from_slot ? 1 : 0);
-	meta_after = meta_after > 3 ? 3 : meta_after;
+	if (meta_after > 3)
+		meta_after = 3;
 	for (unsigned data = 0; data < 2; data++) /* in the mover's order */
 		for (size_t h = 0; h < p->chunk_hash_size; h++)
 			for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
@@ -377,7 +412,10 @@ static void plan_try(struct pool *p, uint32_t dev, uint32_t from_slot, bool sque
 	for (unsigned i = 0; i < p->ndevs; i++)
 		if (dev_placeable(&p->devs[i]) && (i != dev || from_slot))
 			total += pa.free[i];
-	if (r->fits && total < 2u * (meta_after ? meta_after : 1)) {
+	keep = space_kept_slots(p);
+	if (keep < 2u * meta_after)
+		keep = 2u * meta_after;
+	if (r->fits && total < keep) {
 		r->fits = false;
 		snprintf(r->reason, sizeof r->reason,
 			 "nothing would be left for the pool to work with");

@@ -66,6 +66,26 @@ static int read_all(struct import *im, struct err *e)
 	return n ? 0 : first.code ? first.code : err_set(e, ERR_NO_QUORUM, "no devices given");
 }
 
+/* A device that is here must have the size that the superblock claims, before any memory is asked
+ * for on its word. */
+static int check_size(const struct import *im, unsigned id, struct err *e)
+{
+	uint64_t size = le64_get(im->newest->devs[id].size_bytes);
+
+	for (unsigned i = 0; i < im->n; i++) {
+		const struct dev_backend *b = im->devs[i];
+
+		if (le32_get(im->sbs[i].own_dev) != id || b->size_bytes >= size ||
+		    memcmp(im->sbs[i].devs[id].uuid, im->newest->devs[id].uuid, 16))
+			continue;
+		return err_set(e, ERR_FORMAT,
+			       "%s has become smaller than the pool knows it (%llu < %llu bytes)",
+			       b->path, (unsigned long long)b->size_bytes,
+			       (unsigned long long)size);
+	}
+	return 0;
+}
+
 static int add_devs(struct import *im, struct err *e)
 {
 	struct pool *p = im->p;
@@ -80,6 +100,9 @@ static int add_devs(struct import *im, struct err *e)
 		d->id = i;
 		if (s->state == DEV_NONE)
 			continue;
+		rc = check_size(im, i, e);
+		if (rc)
+			return rc;
 		memcpy(d->uuid, s->uuid, 16);
 		d->size_bytes = le64_get(s->size_bytes);
 		d->stale_since = le64_get(s->stale_since);
@@ -136,12 +159,6 @@ static int attach(struct import *im, struct err *e)
 				e, ERR_POOL_ID,
 				"%s and %s are copies of one device; give only the current one",
 				d->backend->path, im->devs[i]->path);
-		if (im->devs[i]->size_bytes < d->size_bytes)
-			return err_set(
-				e, ERR_FORMAT,
-				"%s has become smaller than the pool knows it (%llu < %llu bytes)",
-				im->devs[i]->path, (unsigned long long)im->devs[i]->size_bytes,
-				(unsigned long long)d->size_bytes);
 		if (d->state == DEV_OFFLINE)
 			continue; /* stays out until `online` */
 		d->backend = im->devs[i];
@@ -364,6 +381,8 @@ static int start(struct import *im, struct err *e)
 	lock_take(&p->lock);
 	mover_forget_half_done(
 		p); /* not earlier: the log may have been written to a new member alone */
+	/* The device table may be newer than the records of the chunks. */
+	p->resync_wanted |= chunk_meta_copies_update(p);
 	p->rebalancing = le32_get(p->sb->flags) & SB_FLAG_REBALANCE;
 	mover_wake_locked(p);
 	p->log_epoch = p->open->nr;

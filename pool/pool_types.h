@@ -144,6 +144,7 @@ struct pool {
 	struct dev devs[POOL_DEVS_MAX];
 	unsigned ndevs;
 	bool resync_running, resync_wanted;
+	uint64_t resync_after_ns; /* not tried again before */
 	bool reap_wanted;
 	bool any_reservation; /* some volume has, or had, a reservation */
 

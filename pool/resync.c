@@ -7,6 +7,9 @@
 #include "pool/txn.h"
 #include "pool/walk.h"
 
+#define RETRY_NS	5000000000ull
+#define READERS_POLL_NS 50000000ull
+
 struct resync {
 	struct pool *p;
 	uint64_t since; /* oldest gap */
@@ -208,6 +211,27 @@ static void finish(struct resync *r)
 	lock_drop(&p->lock);
 }
 
+/* What was freed before the walk came by was not copied, but readers of older states may still ask
+ * for it: members become current when these readers are done. */
+static int wait_readers(struct resync *r)
+{
+	struct pool *p = r->p;
+	bool wait = true;
+	uint64_t walked;
+
+	lock_take(&p->lock);
+	walked = p->durable_txn;
+	lock_drop(&p->lock);
+	while (wait) {
+		lock_take(&p->lock);
+		wait = p->oldest->nr <= walked && !p->stopping && !p->faulted;
+		lock_drop(&p->lock);
+		if (wait)
+			co_sleep_ns(READERS_POLL_NS);
+	}
+	return stopped(r) ? ERR_FAULTED : 0;
+}
+
 /* Members given to existing chunks must not be taken for current by a reader of older records: they
  * are marked stale in the same commit that names them. The log chunk needs no copying: its groups
  * are short-lived and read from any member. */
@@ -221,6 +245,8 @@ static int run(struct resync *r)
 		rc = walk_live(p, r->since, &ops, r);
 	if (!rc && r->skipped)
 		rc = -EIO; /* what could not be read now may be readable later */
+	if (!rc)
+		rc = wait_readers(r);
 	if (!rc)
 		rc = chunk_flush_all(p);
 	return rc;
@@ -248,13 +274,13 @@ static void resync_main(void *arg)
 		if (rc)
 			event_emit(p, "resync-stopped", "resync stopped: %s; it is tried again",
 				   err_str(rc));
-		if (rc && !p->stopping && !p->faulted) {
-			co_sleep_ns(5000000000ull);
-			p->resync_wanted = true;
-		}
 	}
 	free(r.buf);
 	lock_take(&p->lock);
+	if (rc || !r.buf) {
+		p->resync_wanted = true;
+		p->resync_after_ns = reactor_now_ns() + RETRY_NS;
+	}
 	p->resync_running = false;
 	p->bg_count--;
 	waitq_wake_all(&p->bg_waiters);
@@ -267,7 +293,7 @@ void resync_start_wanted(struct pool *p)
 
 	lock_take(&p->lock);
 	start = p->resync_wanted && !p->resync_running && !p->mover_running && !p->stopping &&
-		!p->faulted;
+		!p->faulted && reactor_now_ns() >= p->resync_after_ns;
 	if (start) {
 		p->resync_wanted = false;
 		p->resync_running = true;

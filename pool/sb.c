@@ -175,24 +175,47 @@ static void sb_io_done(struct dev_io *io)
 	}
 }
 
+static void fill_dev(struct sb_dev_disk *s, const struct dev *d, enum dev_state state)
+{
+	memcpy(s->uuid, d->uuid, 16);
+	s->size_bytes = le64_of(d->size_bytes);
+	s->stale_since = le64_of(d->stale_since);
+	s->state = (uint8_t)state;
+	s->flags = d->flags;
+	s->slots_limit = le32_of(d->slots_limit);
+	snprintf(s->class_name, sizeof s->class_name, "%s", d->class_name);
+	snprintf(s->domain, sizeof s->domain, "%s", d->domain);
+	snprintf(s->path, sizeof s->path, "%.*s", (int)sizeof s->path - 1, d->path);
+}
+
 static void fill_devs(struct pool *p, struct sb_disk *sb)
 {
 	memset(sb->devs, 0, sizeof sb->devs);
 	sb->devs_count = le32_of(p->ndevs);
-	for (unsigned i = 0; i < p->ndevs; i++) {
-		const struct dev *d = &p->devs[i];
-		struct sb_dev_disk *s = &sb->devs[i];
+	for (unsigned i = 0; i < p->ndevs; i++)
+		fill_dev(&sb->devs[i], &p->devs[i], p->devs[i].state);
+}
 
-		memcpy(s->uuid, d->uuid, 16);
-		s->size_bytes = le64_of(d->size_bytes);
-		s->stale_since = le64_of(d->stale_since);
-		s->state = (uint8_t)d->state;
-		s->flags = d->flags;
-		s->slots_limit = le32_of(d->slots_limit);
-		snprintf(s->class_name, sizeof s->class_name, "%s", d->class_name);
-		snprintf(s->domain, sizeof s->domain, "%s", d->domain);
-		snprintf(s->path, sizeof s->path, "%.*s", (int)sizeof s->path - 1, d->path);
-	}
+int sb_write_first(struct pool *p, const struct dev *d, struct dev_backend *b)
+{
+	struct sb_disk *sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
+	unsigned slot;
+	int rc = 0;
+
+	if (!sb)
+		return -ENOMEM;
+	lock_take(&p->lock);
+	memcpy(sb, p->sb, SB_SIZE);
+	slot = (unsigned)(le64_get(sb->seq) % SB_RING_SLOTS);
+	if (d->id >= le32_get(sb->devs_count))
+		sb->devs_count = le32_of(d->id + 1);
+	fill_dev(&sb->devs[d->id], d, DEV_ONLINE);
+	sb_seal(sb, d->id);
+	lock_drop(&p->lock);
+	for (unsigned copy = 0; copy < 2 && !rc; copy++)
+		rc = dev_write(b, ring_off(b, copy, slot), sb, SB_SIZE, DEV_IO_FUA);
+	free(sb);
+	return rc;
 }
 
 static int write_once(struct pool *p, struct sb_disk *sb, uint8_t *images, struct sb_io *ios)

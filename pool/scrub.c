@@ -8,30 +8,39 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
-#include "pool/pool_types.h"
+#include "pool/scrub.h"
 #include "pool/txn.h"
 #include "pool/walk.h"
 
 struct scrub {
 	struct pool *p;
 	uint8_t *buf;
+	const uint64_t *only; /* NULL, or the chunks that are meant */
+	unsigned only_count;
 };
 
-struct target {
-	unsigned member;
-	uint32_t dev;
-};
-
-static unsigned current_members(struct pool *p, struct addr a, struct target *t)
+static bool meant(const struct scrub *s, struct addr a)
 {
+	for (unsigned i = 0; i < s->only_count; i++)
+		if (s->only[i] == addr_chunk(a))
+			return true;
+	return !s->only;
+}
+
+/* Current members; for the mover also those that are being copied. */
+static unsigned pick_members(const struct scrub *s, struct addr a, struct chunk_slot *t)
+{
+	struct pool *p = s->p;
 	struct chunk *c;
 	unsigned n = 0;
 
 	lock_take(&p->lock);
 	c = chunk_find(p, addr_chunk(a));
 	for (unsigned i = 0; c && i < c->nmembers; i++)
-		if (p->devs[c->m[i].dev].state == DEV_ONLINE && !chunk_member_since(p, &c->m[i]))
-			t[n++] = (struct target){i, c->m[i].dev};
+		if (p->devs[c->m[i].dev].state == DEV_ONLINE &&
+		    (!chunk_member_since(p, &c->m[i]) ||
+		     (s->only && c->m[i].stale_since == 1 && !p->devs[c->m[i].dev].stale_since)))
+			t[n++] = chunk_slot_of(&c->m[i]);
 	lock_drop(&p->lock);
 	return n;
 }
@@ -48,13 +57,15 @@ static void count(struct pool *p, uint32_t dev, uint32_t blocks, bool bad, bool 
 }
 
 /* One copy: read and verify; if it is bad, read a right one and write it back. */
-static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, const struct target *t,
+static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, struct chunk_slot at,
 		      chunk_verify_fn *fn, void *arg, const char *what)
 {
 	struct pool *p = s->p;
 	uint64_t start = reactor_now_ns(), took;
-	int rc = chunk_read_member(p, a, blocks, s->buf, t->member), fixed = -EIO;
+	int rc = chunk_read_slot(p, a, blocks, s->buf, at), fixed = -EIO;
 
+	if (rc == ERR_LAST) /* moved away meanwhile */
+		return 0;
 	if (!rc)
 		rc = fn(arg, s->buf);
 	if (rc) {
@@ -62,29 +73,30 @@ static int scrub_copy(struct scrub *s, struct addr a, uint32_t blocks, const str
 
 		fixed = chunk_read_verified(p, a, blocks, s->buf, fn, arg, what);
 		if (!fixed)
-			fixed = chunk_write_member(p, a, blocks, s->buf, t->member);
+			fixed = chunk_write_slot(p, a, blocks, s->buf, at);
 		event_emit(p, fixed ? "scrub-bad" : "scrub-repaired", "%s: %s on device %u; %s",
-			   what, err_str(why), t->dev,
+			   what, err_str(why), at.dev,
 			   fixed ? "no right copy to repair it from" : "repaired");
 		if (fixed == ERR_FAULTED)
 			return fixed;
 	}
-	count(p, t->dev, blocks, rc, rc && !fixed);
+	if (!s->only)
+		count(p, at.dev, blocks, rc, rc && !fixed);
 	took = reactor_now_ns() - start;
 	if (took > 20000)
 		co_sleep_ns(took);
-	return p->scrub.stop || p->stopping || p->faulted ? ERR_FAULTED : 0;
+	return (!s->only && p->scrub.stop) || p->stopping || p->faulted ? ERR_FAULTED : 0;
 }
 
 static int scrub_run(struct scrub *s, struct addr a, uint32_t blocks, chunk_verify_fn *fn,
 		     void *arg, const char *what)
 {
-	struct target t[MEMBERS_MAX];
-	unsigned n = current_members(s->p, a, t);
+	struct chunk_slot t[MEMBERS_MAX];
+	unsigned n = meant(s, a) ? pick_members(s, a, t) : 0;
 	int rc = 0;
 
 	for (unsigned i = 0; i < n && !rc; i++)
-		rc = scrub_copy(s, a, blocks, &t[i], fn, arg, what);
+		rc = scrub_copy(s, a, blocks, t[i], fn, arg, what);
 	return rc;
 }
 
@@ -144,9 +156,23 @@ static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8
 
 	(void)tree_id, (void)ptr, (void)level;
 	lock_take(&s->p->lock);
-	s->p->scrub.unrepaired++;
+	s->p->scrub.unrepaired += !s->only;
 	lock_drop(&s->p->lock);
 	return rc == ERR_FAULTED || rc == -ENOMEM ? rc : 0;
+}
+
+int scrub_chunks(struct pool *p, const uint64_t *ids, unsigned n)
+{
+	const struct walk_ops ops = {on_node, on_item, on_bad};
+	struct scrub s = {.p = p, .only = ids, .only_count = n};
+	int rc;
+
+	s.buf = aligned_alloc(BLOCK_SIZE, EXTENT_BLOCKS_MAX * BLOCK_SIZE);
+	if (!s.buf)
+		return -ENOMEM;
+	rc = walk_live(p, 0, &ops, &s);
+	free(s.buf);
+	return rc;
 }
 
 static void scrub_main(void *arg)
@@ -192,7 +218,9 @@ int pool_scrub_start(struct pool *p, struct err *e)
 	lock_take(&p->lock);
 	if (p->scrub.running)
 		rc = -EBUSY;
-	else if (p->read_only || p->faulted || p->stopping)
+	else if (p->faulted)
+		rc = ERR_FAULTED;
+	else if (p->read_only || p->stopping)
 		rc = ERR_READONLY;
 	if (!rc) {
 		memset(&p->scrub, 0, sizeof p->scrub);

@@ -150,6 +150,11 @@ void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks)
 	p->reserved[copies] -= blocks;
 }
 
+uint64_t space_kept_slots(struct pool *p)
+{
+	return keep_slots(p) + overhang_slots(p, 0);
+}
+
 bool space_can_complete(struct pool *p, const struct chunk *c)
 {
 	uint64_t slots = 0;
@@ -159,16 +164,36 @@ bool space_can_complete(struct pool *p, const struct chunk *c)
 	for (unsigned i = 0; i < p->ndevs; i++)
 		if (dev_placeable(&p->devs[i]))
 			slots += p->devs[i].slots_free;
-	return slots > keep_slots(p) + overhang_slots(p, 0);
+	return slots > space_kept_slots(p);
+}
+
+/* One device without room must not stop a pool where two others have some: new chunks are made with
+ * fewer members then, and completed later. */
+static uint64_t meta_creatable(struct pool *p)
+{
+	unsigned most = chunk_meta_copies(p);
+	uint64_t n = 0;
+
+	for (unsigned k = most; !n && k && k + 1 >= most; k--)
+		n = chunk_creatable(p, k, 0);
+	return n;
 }
 
 bool space_meta_ok(struct pool *p)
 {
 	uint64_t have = meta_free_blocks(p), half = p->reserve_meta_blocks / 2;
 
-	if (have >= half)
-		return true;
-	return have + chunk_creatable(p, chunk_meta_copies(p), 0) * p->chunk_blocks >= half;
+	return have >= half || have + meta_creatable(p) * p->chunk_blocks >= half;
+}
+
+bool space_pressed(struct pool *p)
+{
+	uint64_t have;
+
+	lock_take(&p->lock);
+	have = meta_free_blocks(p) + meta_creatable(p) * p->chunk_blocks;
+	lock_drop(&p->lock);
+	return have < p->reserve_meta_blocks / 2;
 }
 
 /* ---- allocation ---- */
@@ -242,18 +267,22 @@ static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned copies, uin
 /* Next chunk for a data stream: a new one while there are slots to spare, else the emptiest. What
  * was admitted must find a place even when a device has left since: then from the reserve, at last
  * with fewer copies. */
-static struct chunk *next_data_chunk(struct pool *p, unsigned copies)
+static int next_data_chunk(struct pool *p, unsigned copies, struct chunk **ret_c)
 {
 	struct chunk *c = emptiest(p, CHUNK_DATA, copies, 1), *n = NULL;
 	bool good = c && chunk_complete(p, c);
+	int rc = -ENOSPC;
 
-	if (good && chunk_free_blocks(p, c) >= p->chunk_blocks / 4)
-		return c;
+	if (good && chunk_free_blocks(p, c) >= p->chunk_blocks / 4) {
+		*ret_c = c;
+		return 0;
+	}
 	if (chunk_creatable(p, copies, keep_slots(p)))
-		n = chunk_create(p, CHUNK_DATA, (uint8_t)copies, false);
-	if (!n && !c)
-		n = chunk_create(p, CHUNK_DATA, (uint8_t)copies, true);
-	return n ? n : c;
+		rc = chunk_create(p, CHUNK_DATA, (uint8_t)copies, false, &n);
+	if (rc && !c)
+		rc = chunk_create(p, CHUNK_DATA, (uint8_t)copies, true, &n);
+	*ret_c = n ? n : c;
+	return *ret_c ? 0 : rc;
 }
 
 int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr,
@@ -272,10 +301,11 @@ int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr
 		}
 		i = wp->chunk ? next_free(p, wp->chunk, wp->cursor) : p->chunk_blocks;
 		if (i >= p->chunk_blocks) {
-			struct chunk *c = next_data_chunk(p, copies);
+			struct chunk *c;
+			int rc = next_data_chunk(p, copies, &c);
 
-			if (!c)
-				return -ENOSPC;
+			if (rc)
+				return rc;
 			wp_set(wp, c);
 			continue;
 		}
@@ -304,6 +334,7 @@ int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr)
 	for (unsigned tries = 0; tries < 4; tries++) {
 		uint32_t i = wp->chunk ? wp->cursor : p->chunk_blocks;
 		struct chunk *c;
+		int rc = -ENOSPC;
 
 		for (; i + NODE_BLOCKS <= p->chunk_blocks; i += NODE_BLOCKS) {
 			i = next_free(p, wp->chunk, i);
@@ -321,11 +352,11 @@ int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr)
 		}
 		c = emptiest(p, kind, copies, p->chunk_blocks / 4);
 		if (!c && (kind != CHUNK_BOOT || p->lists[CHUNK_BOOT][copies].count < SB_BOOT_MAX))
-			c = chunk_create(p, kind, (uint8_t)copies, true);
+			rc = chunk_create(p, kind, (uint8_t)copies, true, &c);
 		if (!c)
 			c = emptiest(p, kind, copies, NODE_BLOCKS);
 		if (!c)
-			return -ENOSPC;
+			return rc;
 		wp_set(wp, c);
 	}
 	return -ENOSPC;
@@ -333,17 +364,31 @@ int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr)
 
 /* ---- free ---- */
 
-static int txn_add_free(struct txn *t, struct addr a, uint32_t blocks)
+int space_free_reserve(struct pool *p, size_t more)
 {
-	if (t->frees_count == t->frees_cap) {
-		size_t cap = t->frees_cap ? t->frees_cap * 2 : 256;
-		struct free_ext *f = realloc(t->frees, cap * sizeof *f);
+	struct txn *t = p->open;
+	size_t cap = t->frees_cap ? t->frees_cap * 2 : 256;
+	struct free_ext *f;
 
-		if (!f)
-			return -ENOMEM;
-		t->frees = f;
-		t->frees_cap = cap;
-	}
+	if (t->frees_cap - t->frees_count >= more)
+		return 0;
+	if (cap < t->frees_count + more)
+		cap = t->frees_count + more;
+	f = realloc(t->frees, cap * sizeof *f);
+	if (!f)
+		return -ENOMEM;
+	t->frees = f;
+	t->frees_cap = cap;
+	return 0;
+}
+
+static int txn_add_free(struct pool *p, struct addr a, uint32_t blocks)
+{
+	struct txn *t = p->open;
+	int rc = space_free_reserve(p, 1);
+
+	if (rc)
+		return rc;
 	t->frees[t->frees_count++] = (struct free_ext){a, blocks};
 	return 0;
 }
@@ -368,7 +413,7 @@ void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten)
 		chunk_mark_dirty(p, c);
 		return;
 	}
-	if (txn_add_free(p->open, a, blocks))
+	if (txn_add_free(p, a, blocks))
 		pool_fault_locked(p, -ENOMEM, "queue freed blocks");
 }
 

@@ -27,6 +27,10 @@ uint64_t space_available_vol(struct vol *v);
 void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks);
 /* Blocks that could still be admitted. */
 uint64_t space_available(struct pool *p, unsigned copies);
+/* Slots that must stay free for nodes and for what is promised to dirty data. Lock held. */
+uint64_t space_kept_slots(struct pool *p);
+/* So little is left for nodes that whoever holds an old state must let it go. Lock not held. */
+bool space_pressed(struct pool *p);
 /* Is there room for changes to metadata outside the reserve? */
 bool space_meta_ok(struct pool *p);
 
@@ -36,6 +40,9 @@ int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr
 		     uint32_t *ret_blocks, struct chunk **ret_need);
 /* Allocate one node in metadata (boot: in boot chunks). */
 int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr);
+/* Make sure that `more` frees can be queued without memory. -ENOMEM. Lock held. */
+#define SPACE_FREES_SPARE 128u /* more than one step of an operation frees */
+int space_free_reserve(struct pool *p, size_t more);
 /* Free blocks after the open transaction is durable. unwritten: no I/O to them was ever started:
  * reusable at once. */
 void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten);

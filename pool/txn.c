@@ -1,6 +1,7 @@
 #include "pool/txn.h"
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/event.h"
 #include "pool/space.h"
 
 /* ---- what trees ask of the transaction ---- */
@@ -213,6 +214,25 @@ void txn_leave(struct pool *p)
 	if (--p->gate_count == 0)
 		waitq_wake_all(&p->drain_waiters);
 	lock_drop(&p->lock);
+}
+
+/* ---- short of memory ---- */
+
+#define MEMORY_TRIES 1000u
+
+bool txn_wait_memory(struct pool *p, unsigned *tries)
+{
+	bool go_on;
+
+	lock_take(&p->lock);
+	go_on = !p->faulted && ++*tries <= MEMORY_TRIES;
+	if (go_on && *tries == 1)
+		event_emit_locked(p, "memory-short",
+				  "out of memory while data is written; it is tried again");
+	lock_drop(&p->lock);
+	if (go_on)
+		co_sleep_ns(TXN_MEMORY_PAUSE_NS);
+	return go_on;
 }
 
 /* ---- asking for commits ---- */

@@ -41,6 +41,12 @@ int node_read_ptr(struct pool *p, struct node_ptr ptr, uint64_t tree_id, uint8_t
 typedef int txn_step_fn(struct pool *p, void *arg);
 int txn_step(struct pool *p, struct btree *bt, txn_step_fn *fn, void *arg);
 
+/* Background work found no memory, and nothing has changed yet: there is nobody to tell, so wait
+ * for better times. *tries: 0 at first. False: they did not come, or the pool is suspended. Yields.
+ */
+#define TXN_MEMORY_PAUSE_NS 10000000ull
+bool txn_wait_memory(struct pool *p, unsigned *tries);
+
 /* Ask for a commit; wait until everything up to now is durable. Yields. */
 int txn_commit_wait(struct pool *p);
 void txn_commit_request_locked(struct pool *p);

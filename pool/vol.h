@@ -103,8 +103,8 @@ int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const 
 	      vol_fn *fn, void *arg);
 /* Deallocate [off, off+len), which reads as zero afterwards; len may reach past everything
  * (UINT64_MAX - off). Partial blocks at the edges are zeroed. fn runs with the LAST step; big
- * ranges take several atomic steps, from the end downwards. Never fails with -ENOSPC but for
- * unaligned edges. */
+ * ranges take several atomic steps, from the end downwards; on an error the later part may have
+ * been done. Never fails with -ENOSPC but for unaligned edges. */
 int vol_punch(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_fn *fn, void *arg);
 /* Promise space for the holes in [off, off+len) (fallocate). fn as for vol_write. */
 int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_fn *fn, void *arg);

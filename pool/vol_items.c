@@ -2,6 +2,7 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/ilog.h"
+#include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
@@ -22,7 +23,9 @@ int vol_seek_le(struct vol *v, struct key k, struct btree_item *ret_item)
 
 int vol_prepare(struct vol *v, struct key k)
 {
-	return btree_prepare(&v->tree, k);
+	int rc = btree_prepare(&v->tree, k);
+
+	return rc ? rc : space_free_reserve(v->p, SPACE_FREES_SPARE);
 }
 
 /* A change that fails half-way has broken the contract of prepare: nothing sane can follow. */

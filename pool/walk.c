@@ -2,6 +2,7 @@
 #include <string.h>
 #include "pool/btree_page.h"
 #include "pool/sb.h"
+#include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
@@ -250,7 +251,7 @@ static int live_tree(struct pool *p, uint64_t tree_id, uint64_t birth_min,
 		if (!rc)
 			btree_init(&w->bt, &txn_btree_ops, p, p->cache, p->uuid, tree_id, lr.ptr,
 				   lr.level);
-		for (unsigned i = 0; i < LIVE_STEPS && !rc; i++)
+		for (unsigned i = 0; i < LIVE_STEPS && !rc && (!i || !space_pressed(p)); i++)
 			rc = walk_step(w);
 		txn_read_end(p, t);
 	}

@@ -209,16 +209,17 @@ def meson_tests(kind, o):
 
 
 def sim_tests(o):
-    """The simulator: meson runs its 1,000 seeds in the release build; here come the others."""
+    """The simulator: meson runs its 5,000 seeds in the release build; here come the others."""
     sim = os.path.join(TOP, BUILDS["asan"][0], "tests/sim/sim")
     if not os.path.exists(sim):
         return []
-    found = [Test("asan/sim/sim", [sim, "--seeds", "1001..1060"], timeout=600)]
+    found = [Test("asan/sim/sim", [sim, "--seeds", "5001..5200"], timeout=900)]
     if o.long:
         release = os.path.join(TOP, BUILDS["release"][0], "tests/sim/sim")
         first = int(time.time())
-        found.append(Test("release/sim/long", [release, "--seeds", f"{first}..{first + 50000}"],
-                          timeout=4 * 3600, alone=True))
+        found.append(Test("release/sim/long",
+                          [release, "--seeds", f"{first}..{first + 10000000}", "--seconds", "3600",
+                           "--rate", "10"], timeout=2 * 3600, alone=True))
     return found
 
 

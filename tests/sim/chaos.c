@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "pool/pool_types.h"
 #include "tests/sim/cover.h"
 #include "tests/sim/sim_reactor.h"
 #include "tests/sim/world.h"
@@ -9,26 +10,17 @@
 #define HEAL_TIMEOUT_MS 600000u
 #define POLL_MS		20u
 
-static struct pool_status st; /* one world per process, read and used without a yield between */
-
-static const struct pool_dev_status *status_of(struct world *w, unsigned disk)
-{
-	char path[64];
-	snprintf(path, sizeof(path), "/sim/%s", sim_disk_name(w->disk[disk]));
-	pool_status_get(w->pool, &st);
-	for (unsigned i = 0; i < st.ndevs; i++)
-		if (!strcmp(st.devs[i].path, path))
-			return &st.devs[i];
-	world_fail(w, "pool_status_get: device %s is not listed", path);
-}
-
 /* ---- loud ---- */
 
 static void offline(struct world *w, unsigned disk)
 {
 	struct err e = {0};
-	int rc = pool_dev_offline(w->pool, status_of(w, disk)->id, &e);
-	if (rc)
+	int rc = pool_dev_offline(w->pool, disk_status(w, disk)->id, &e);
+	if (rc == -EBUSY && w->administered) {
+		cover_hit(COVER_REFUSED);
+		return;
+	}
+	if (rc && !world_excuses(w, NULL, rc))
 		world_fail(w, "pool_dev_offline %u: %d %s", disk, rc, e.text);
 	cover_hit(COVER_DEV_OFFLINE);
 }
@@ -37,6 +29,8 @@ static void hurt(struct world *w, unsigned disk)
 {
 	struct sim_disk *d = w->disk[disk];
 	struct sim_faults *f = sim_disk_faults(d);
+	if (!disk_status(w, disk))
+		return; /* it has just left */
 	uint64_t what = rng_below(&w->rng, 8);
 	w->victim = (int)disk;
 	w->hurts++;
@@ -72,26 +66,59 @@ static void hurt(struct world *w, unsigned disk)
 	}
 }
 
-static bool redundant(struct world *w)
-{
-	pool_status_get(w->pool, &st);
-	for (unsigned i = 0; i < st.ndevs; i++)
-		if (st.devs[i].state != DEV_ONLINE || st.devs[i].stale_since_txn)
-			return false;
-	return !strcmp(st.health, "online");
-}
-
 static void hand_in(struct world *w, unsigned disk)
 {
 	struct err e = {0};
-	enum dev_state s = status_of(w, disk)->state;
+	enum dev_state s = disk_status(w, disk)->state;
 	if (s == DEV_ONLINE || s == DEV_RESYNC)
 		return;
 	world_log(w, "chaos: disk%u (%s) returns", disk, dev_state_name(s));
-	int rc = pool_dev_online(w->pool, sim_disk_open(w->disk[disk]), &e);
+	struct dev_backend *b = sim_disk_open(w->disk[disk]);
+	int rc = pool_dev_online(w->pool, b, &e);
+	/* It may have left the pool just now. */
+	if (rc && (world_excuses(w, NULL, rc) || w->disk_state[disk] != WDISK_IN)) {
+		dev_close(b);
+		return;
+	}
 	if (rc)
 		world_fail(w, "pool_dev_online disk%u: %d %s", disk, rc, e.text);
 	cover_hit(COVER_DEV_RETURNS);
+}
+
+/* Is the pool short of places for the copies that are missing? */
+static bool no_room(struct world *w)
+{
+	static struct pool_status st;
+	pool_status_get(w->pool, &st);
+	uint64_t free_slots = 0;
+	for (unsigned i = 0; i < st.ndevs; i++)
+		free_slots += (st.devs[i].size_bytes - st.devs[i].used_bytes) / st.chunk_bytes;
+	return free_slots < 8 * st.ndevs;
+}
+
+static void not_healed(struct world *w, unsigned disk)
+{
+	const struct pool_dev_status *s = disk_status(w, disk);
+	world_fail(w, "disk%u came back, but the pool is not redundant after %u s: %s, since %llu",
+		   disk, HEAL_TIMEOUT_MS / 1000, s ? dev_state_name(s->state) : "gone",
+		   s ? (unsigned long long)s->stale_since_txn : 0);
+}
+
+/* It fails again, or is taken out, while it is brought up to date. */
+static void relapse(struct world *w, unsigned disk)
+{
+	const struct pool_dev_status *s = disk_status(w, disk);
+	if (!s || s->state != DEV_RESYNC || !rng_chance(&w->rng, 1, 6))
+		return;
+	world_log(w, "chaos: disk%u fails again", disk);
+	cover_hit(COVER_RELAPSES);
+	if (rng_chance(&w->rng, 1, 2)) {
+		offline(w, disk);
+		return;
+	}
+	sim_disk_kill(w->disk[disk], -EIO, rng_chance(&w->rng, 1, 2));
+	pool_commit(w->pool);
+	sim_disk_revive(w->disk[disk]);
 }
 
 void chaos_heal(struct world *w)
@@ -103,18 +130,23 @@ void chaos_heal(struct world *w)
 	pool_commit(w->pool);
 	sim_disk_revive(w->disk[disk]);
 	uint64_t start = world_now_ms(w);
+	unsigned relapses = 0;
 	do {
 		/* What it was asked before may still fail and take it out again. */
-		hand_in(w, disk);
-		if (world_now_ms(w) - start > HEAL_TIMEOUT_MS)
-			world_fail(w,
-				   "disk%u came back, but the pool is not redundant after "
-				   "%u s: %s, %s, stale since %llu",
-				   disk, HEAL_TIMEOUT_MS / 1000, st.health,
-				   dev_state_name(status_of(w, disk)->state),
-				   (unsigned long long)status_of(w, disk)->stale_since_txn);
+		if (disk_status(w, disk))
+			hand_in(w, disk);
+		if (w->pool->faulted)
+			return;
+		if (relapses++ < 2)
+			relapse(w, disk);
+		if (world_now_ms(w) - start > HEAL_TIMEOUT_MS) {
+			if (!no_room(w))
+				not_healed(w, disk);
+			cover_hit(COVER_NOT_REDUNDANT);
+			break;
+		}
 		co_sleep_ns(POLL_MS * SIM_MS);
-	} while (!redundant(w));
+	} while (!disks_redundant(w));
 	/* What the status says becomes durable with a commit. */
 	pool_commit(w->pool);
 	world_log(w, "chaos: disk%u is whole again", disk);
@@ -134,11 +166,17 @@ static void loud(struct world *w)
 	while (!w->stop_chaos) {
 		if (w->victim < 0) {
 			nap(w, 2 * SIM_SEC);
-			if (w->stop_chaos)
+			if (w->stop_chaos || w->pool->faulted)
 				return;
-			hurt(w, (unsigned)rng_below(&w->rng, w->ndisks));
+			unsigned d = (unsigned)rng_below(&w->rng, w->ndisks);
+			if (!disk_is_member(w, d) || !disks_survive(w))
+				continue;
+			hurt(w, d);
 		}
 		nap(w, 5 * SIM_SEC);
+		if (w->victim >= 0 && rng_chance(&w->rng, 1, 6) &&
+		    disk_status(w, (unsigned)w->victim))
+			offline(w, (unsigned)w->victim); /* whatever it is by now */
 		if (rng_chance(&w->rng, 1, 4))
 			nap(w, 60 * SIM_SEC);
 		if (w->stop_chaos)
@@ -151,14 +189,16 @@ static void loud(struct world *w)
 
 static void silent(struct world *w)
 {
-	if (w->victim < 0)
-		w->victim = (int)rng_below(&w->rng, w->ndisks);
+	if (w->victim < 0 && !w->damaged_ever)
+		w->victim = disk_pick(w);
+	if (w->victim < 0 || !disk_is_member(w, (unsigned)w->victim))
+		return; /* it has left; what it held may have gone with its copies: no other now */
 	struct sim_disk *d = w->disk[w->victim];
 	struct sim_faults *f = sim_disk_faults(d);
 	w->damaged_ever = true;
 	while (!w->stop_chaos) {
 		nap(w, SIM_SEC);
-		uint64_t what = rng_below(&w->rng, 6);
+		uint64_t what = rng_below(&w->rng, 7);
 		world_log(w, "chaos: silent damage %llu to disk%d", (unsigned long long)what,
 			  w->victim);
 		f->lost_permille = f->misdirect_permille = f->read_error_permille = 0;
@@ -174,6 +214,10 @@ static void silent(struct world *w)
 			break;
 		case 3:
 			f->lost_permille = (unsigned)rng_range(&w->rng, 1, 200);
+			break;
+		case 5:
+			sim_disk_blip(d);
+			cover_hit(COVER_BLIPS);
 			break;
 		case 4:
 			f->misdirect_permille = (unsigned)rng_range(&w->rng, 1, 50);

@@ -50,7 +50,46 @@
 	X(VOL_RESIZED, "volumes resized")                                \
 	X(ITEM_CHANGES, "item changes")                                  \
 	X(CHECKS, "pool checks")                                         \
-	X(DISCARDS, "discards")
+	X(PUNCHES, "discards of volumes")                                \
+	X(DISCARDS, "discards of devices")                               \
+	X(REFUSED, "commands refused cleanly")                           \
+	X(VOL_TRASHED, "volumes thrown away")                            \
+	X(VOL_RESTORED, "volumes restored")                              \
+	X(TRASH_EMPTIED, "volumes destroyed in the trash")               \
+	X(TRASH_EXPIRED, "volumes that left the trash by time")          \
+	X(TRASH_PRESSURE, "volumes that left the trash for space")       \
+	X(VOL_CONVERTED, "copies= changed")                              \
+	X(VOL_RENAMED, "volumes renamed")                                \
+	X(RESERVATIONS, "reservations set")                              \
+	X(PROPERTIES, "other properties set")                            \
+	X(ADDS, "devices added")                                         \
+	X(REMOVALS, "removals begun")                                    \
+	X(REMOVALS_OF_DEAD, "removals of a failed device")               \
+	X(REMOVED, "devices that left the pool")                         \
+	X(REMOVE_CANCELS, "removals and shrinks cancelled")              \
+	X(REPLACES, "devices replaced")                                  \
+	X(SHRINKS, "shrinks begun")                                      \
+	X(SHRUNK, "devices shrunk and cut off")                          \
+	X(GROWS, "devices grown")                                        \
+	X(REBALANCES, "rebalances begun")                                \
+	X(SCRUBS, "scrubs begun")                                        \
+	X(SCRUBS_DONE, "scrubs completed")                               \
+	X(NOT_MEMBER, "imports handed a removed device")                 \
+	X(CRASH_MOVING, "crashes while a chunk moved")                   \
+	X(CRASH_CONVERTING, "crashes while a volume converted")          \
+	X(CLOCK_JUMPS, "clock jumps in operation")                       \
+	X(SLOW, "devices slow for a while")                              \
+	X(BLIPS, "devices that lost their cache and said nothing")       \
+	X(SUBSET_CUTS, "power cuts that devices felt differently")       \
+	X(NOMEM, "allocations failed")                                   \
+	X(SUSPENDED, "pools suspended for want of memory")               \
+	X(FS_OPS, "file system operations")                              \
+	X(FS_VERIFIED, "file systems compared")                          \
+	X(RELAPSES, "devices that failed again during their resync")     \
+	X(RESERVED_USED, "reservations used on a full pool")             \
+	X(CHECK_GIVEN_UP, "checks given up on a full pool")              \
+	X(GIVEN_UP, "removals or shrinks that found no room")            \
+	X(NOT_REDUNDANT, "heals that lacked room for every copy")
 
 enum cover_id {
 #define COVER_ENUM(id, text) COVER_##id,

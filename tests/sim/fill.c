@@ -9,9 +9,10 @@
 #include "tests/sim/world.h"
 
 #define FILL_BLOCKS_MAX	 81920u
+#define RESERVED_BLOCKS	 128u
 #define SPACE_TIMEOUT_MS 120000u
 
-static struct wvol *fill_vol; /* one world per process */
+static struct wvol *fill_vol, *reserved_vol; /* one world per process */
 static uint64_t filled_bytes, used_before;
 static unsigned hurts_before;
 
@@ -22,15 +23,21 @@ static uint64_t raw_used(struct world *w)
 	return st.raw_used_bytes;
 }
 
+static struct wvol *newest(struct world *w)
+{
+	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
+		if (w->vol[i].no == w->next_vol - 1)
+			return &w->vol[i];
+	return NULL;
+}
+
 static void make_volume(struct world *w)
 {
 	fill_vol = NULL;
 	used_before = raw_used(w);
 	if (!wvol_create(w, &w->rng))
 		return;
-	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
-		if (w->vol[i].no == w->next_vol - 1)
-			fill_vol = &w->vol[i];
+	fill_vol = newest(w);
 	if (fill_vol->opt.type == VOL_TYPE_BLOCK) {
 		fill_vol = NULL; /* too small for the pool: try again another time */
 		return;
@@ -42,6 +49,46 @@ static void make_volume(struct world *w)
 	fill_vol->closing = true; /* workers stay out */
 	filled_bytes = 0;
 	hurts_before = w->hurts;
+}
+
+/* A volume with space that nobody else can take; workers stay out. */
+static void make_reserved(struct world *w)
+{
+	struct err e = {0};
+	reserved_vol = NULL;
+	if (!fill_vol || !rng_chance(&w->rng, 1, 2) || !wvol_create(w, &w->rng))
+		return;
+	struct wvol *v = newest(w);
+	v->closing = true;
+	int rc = vol_set_reservation(w->pool, v->name, RESERVED_BLOCKS * HIST_BLOCK, &e);
+	if (rc && rc != -ENOSPC && !world_excuses(w, NULL, rc))
+		world_fail(w, "vol_set_reservation %s: %d %s", v->name, rc, e.text);
+	v->closing = rc == 0;
+	if (!rc)
+		reserved_vol = v;
+}
+
+/* The pool is full for everybody else. */
+static void use_reserved(struct world *w)
+{
+	static uint8_t buf[8 * HIST_BLOCK];
+	struct wvol *v = reserved_vol;
+	const struct hist_space *s = hist_space(v->h, 0);
+	for (uint64_t at = 0; at < RESERVED_BLOCKS * HIST_BLOCK; at += sizeof(buf)) {
+		struct hist_op *op = hist_write(v->h, 0, at, sizeof(buf), STAMP_RANDOM);
+		hist_fill(v->h, op, buf);
+		int rc = vol_write(v->v, s->object, s->base + at, sizeof(buf), buf, NULL, NULL);
+		if (!rc)
+			hist_ack(v->h, op);
+		else if (rc == -ENOSPC)
+			hist_drop(v->h, op);
+		if (rc == -ENOSPC && w->victim < 0 && w->hurts == hurts_before && !w->administered)
+			world_fail(w, "%s has %u KiB reserved, and a full pool refused byte %llu",
+				   v->name, RESERVED_BLOCKS * 4, (unsigned long long)at);
+		if (rc && rc != -ENOSPC && !world_excuses(w, v, rc))
+			world_fail(w, "fill: vol_write on %s: %d %s", v->name, rc, err_str(rc));
+	}
+	cover_hit(COVER_RESERVED_USED);
 }
 
 static int write_at(struct world *w, uint64_t off, uint64_t len)
@@ -127,8 +174,8 @@ static void use_again(struct world *w)
 	co_sleep_ns(SIM_SEC);
 	for (uint64_t at = 0; at < half / 2; at += step) {
 		int rc = write_at(w, at, step);
-		if (rc && (w->victim >= 0 || w->hurts != hurts_before))
-			return; /* with a device less it need not fit */
+		if (rc && (w->victim >= 0 || w->hurts != hurts_before || w->administered))
+			return; /* with a device less, or a smaller one, it need not fit */
 		if (rc)
 			world_fail(w,
 				   "after half of %llu bytes was punched on a full pool only "
@@ -176,6 +223,10 @@ static bool step(struct world *w, world_fn *fn, const char *what)
 		fill_vol = NULL;
 	if (fill_vol)
 		fill_vol->closing = true;
+	if (reserved_vol && reserved_vol->state != WVOL_LIVE)
+		reserved_vol = NULL;
+	if (reserved_vol)
+		reserved_vol->closing = true;
 	return false;
 }
 
@@ -183,7 +234,14 @@ void fill_run(struct world *w)
 {
 	if (!world_call(w, make_volume, "fill: create") || !fill_vol)
 		return;
-	step(w, fill, "fill");
+	step(w, make_reserved, "fill: reserve");
+	if (fill_vol)
+		step(w, fill, "fill");
+	if (fill_vol && reserved_vol && reserved_vol->v)
+		step(w, use_reserved, "fill: use what is reserved");
+	if (reserved_vol && reserved_vol->v)
+		reserved_vol->closing = false;
+	reserved_vol = NULL;
 	if (fill_vol && rng_chance(&w->rng, 1, 2)) {
 		run_round(w, 60, true);
 		fill_vol = fill_vol->state == WVOL_NONE ? NULL : fill_vol;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "pool/pool_types.h"
 #include "tests/sim/cover.h"
 #include "tests/sim/sim_reactor.h"
 #include "tests/sim/world.h"
@@ -19,8 +20,8 @@ static void compare(struct world *w)
 
 static unsigned other_disk(struct world *w)
 {
-	unsigned n = (unsigned)rng_below(&w->rng, w->ndisks);
-	return (int)n == w->victim ? (n + 1) % w->ndisks : n;
+	int n = disk_pick(w);
+	return n < 0 ? 0 : (unsigned)n;
 }
 
 /* Everything is redundant: any device may go. */
@@ -50,25 +51,46 @@ static void import_without(struct world *w)
 
 static void silence(struct world *w)
 {
+	w->hungry_until_ns = 0;
 	for (unsigned i = 0; i < w->ndisks; i++) {
 		struct sim_faults *f = sim_disk_faults(w->disk[i]);
 		f->lost_permille = f->misdirect_permille = f->read_error_permille = 0;
 	}
 }
 
+static void empty_trash(struct world *w)
+{
+	struct err e = {0};
+	unsigned n;
+	w->emptying++;
+	int rc = vol_trash_empty(w->pool, NULL, 0, &n, &e);
+	w->emptying--;
+	if (rc)
+		world_fail(w, "vol_trash_empty: %d %s", rc, e.text);
+}
+
+static void destroy_volume(struct world *w, struct wvol *v)
+{
+	struct err e = {0};
+	if (v->state == WVOL_LIVE) {
+		int rc = vol_destroy(w->pool, v->name, &e);
+		if (rc)
+			world_fail(w, "vol_destroy %s: %d %s", v->name, rc, e.text);
+	}
+	wvol_forget(v);
+}
+
 static void destroy_all(struct world *w)
 {
 	static struct pool_status st;
-	struct err e = {0};
 	world_close_volumes(w);
-	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
-		if (w->vol[i].state == WVOL_NONE)
-			continue;
-		int rc = vol_destroy(w->pool, w->vol[i].name, &e);
-		if (rc)
-			world_fail(w, "vol_destroy %s: %d %s", w->vol[i].name, rc, e.text);
-		wvol_forget(&w->vol[i]);
-	}
+	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
+		if (w->vol[i].state != WVOL_NONE)
+			destroy_volume(w, &w->vol[i]);
+	if (w->fsvol && vol_destroy(w->pool, "files", NULL))
+		world_fail(w, "vol_destroy of the file system");
+	w->fsvol = NULL;
+	empty_trash(w);
 	uint64_t start = world_now_ms(w);
 	for (;;) {
 		int rc = pool_commit(w->pool);
@@ -88,6 +110,36 @@ static void destroy_all(struct world *w)
 	verify_check(w, true);
 }
 
+/* Out of the trash, so that it is compared. */
+static void restore_all(struct world *w)
+{
+	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
+		wvol_restore(w, &w->rng);
+}
+
+/* Everything is read and repaired; nothing may be left that is wrong. */
+static void scrub_all(struct world *w)
+{
+	struct pool_scrub_status s;
+	struct err e = {0};
+	/* What is destroyed is no longer read, but still in the state before. */
+	int rc = pool_commit(w->pool);
+	if (!rc)
+		rc = pool_scrub_start(w->pool, &e);
+	if (rc)
+		world_fail(w, "pool_scrub_start: %d %s", rc, e.text);
+	do {
+		co_sleep_ns(100 * SIM_MS);
+		pool_scrub_status_get(w->pool, &s);
+	} while (s.running);
+	if (!s.complete || (s.unrepaired && !w->single_ever))
+		world_fail(w, "scrub: complete %d, %llu not repaired", s.complete,
+			   (unsigned long long)s.unrepaired);
+	cover_hit(COVER_SCRUBS_DONE);
+	w->scrubbed = true;
+	verify_check(w, true);
+}
+
 static void count_repairs(struct world *w)
 {
 	static struct pool_status st;
@@ -102,18 +154,32 @@ static void count_repairs(struct world *w)
 	}
 }
 
+static void settle(struct world *w)
+{
+	restore_all(w);
+	admin_settle(w);
+	compare(w);
+	if (w->faults == FAULTS_SILENT || rng_chance(&w->rng, 1, 4))
+		scrub_all(w);
+}
+
+static void without_another(struct world *w)
+{
+	if (w->faults != FAULTS_LOUD || disks_in(w) < 2 || !disks_survive(w))
+		return;
+	if (rng_chance(&w->rng, 1, 2))
+		world_call(w, lose_another, "last comparison without a device");
+	else
+		import_without(w);
+}
+
 void finish_run(struct world *w)
 {
 	silence(w);
 	world_arm(w, 0);
 	world_call(w, chaos_heal, "heal");
-	world_call(w, compare, "last comparison");
-	if (w->faults == FAULTS_LOUD && w->ndisks > 1) {
-		if (rng_chance(&w->rng, 1, 2))
-			world_call(w, lose_another, "last comparison without a device");
-		else
-			import_without(w);
-	}
+	world_call(w, settle, "last comparison");
+	without_another(w);
 	world_call(w, count_repairs, "status");
 	world_export(w);
 	world_call(w, destroy_all, "destroy all");

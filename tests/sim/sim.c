@@ -13,11 +13,13 @@
 #include "tests/sim/cover.h"
 #include "tests/sim/seeds.h"
 #include "tests/sim/sim_rand.h"
+#include "tests/sim/states.h"
 #include "tests/sim/world.h"
 
 struct run {
 	struct sim_opts opt;
 	struct seeds seeds;
+	double rate; /* operations an hour, in millions, that must be reached */
 	bool one;
 };
 
@@ -43,10 +45,13 @@ static void usage(FILE *f)
 		"  --seeds A..B    these seeds (default 1..1000)\n"
 		"  --ops N         operations per seed (default 160)\n"
 		"  --seconds N     begin no new seed after N seconds\n"
+		"  --rate N        fail below N million operations an hour\n"
 		"  --jobs N        processes at a time (default: processors)\n"
 		"  --first         stop at the first failure\n"
-		"  --verbose       print every operation; --trace: every I/O too\n"
+		"  --verbose       print every operation; --trace: every I/O too; --moves: every\n"
+		"                  move of a state machine\n"
 		"  --no-faults     power cuts only\n"
+		"  --fill          every seed fills its pool\n"
 		"  --no-single     at least two copies of everything\n"
 		"  --canary X      a planted bug, has to be found: disks that lie (no-flush,\n"
 		"                  no-fua, lost-writes) or code that does (%s)\n",
@@ -56,10 +61,11 @@ static void usage(FILE *f)
 static void parse(int argc, char **argv, struct run *r)
 {
 	static const struct option opts[] = {
-		{"seed", 1, NULL, 's'},	     {"seeds", 1, NULL, 'S'},  {"ops", 1, NULL, 'o'},
-		{"seconds", 1, NULL, 't'},   {"jobs", 1, NULL, 'j'},   {"first", 0, NULL, 'f'},
-		{"verbose", 0, NULL, 'v'},   {"trace", 0, NULL, 'T'},  {"no-faults", 0, NULL, 'n'},
-		{"no-single", 0, NULL, '2'}, {"canary", 1, NULL, 'c'}, {"help", 0, NULL, 'h'},
+		{"seed", 1, NULL, 's'},	     {"seeds", 1, NULL, 'S'},	  {"ops", 1, NULL, 'o'},
+		{"seconds", 1, NULL, 't'},   {"jobs", 1, NULL, 'j'},	  {"first", 0, NULL, 'f'},
+		{"verbose", 0, NULL, 'v'},   {"trace", 0, NULL, 'T'},	  {"moves", 0, NULL, 'm'},
+		{"no-faults", 0, NULL, 'n'}, {"no-single", 0, NULL, '2'}, {"fill", 0, NULL, 'F'},
+		{"rate", 1, NULL, 'r'},	     {"canary", 1, NULL, 'c'},	  {"help", 0, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
 	bool ok = true;
@@ -90,11 +96,20 @@ static void parse(int argc, char **argv, struct run *r)
 		case 'T':
 			r->opt.verbose = r->opt.trace = true;
 			break;
+		case 'm':
+			r->opt.verbose = states_verbose = true;
+			break;
 		case 'n':
 			r->opt.no_faults = true;
 			break;
 		case '2':
 			r->opt.no_single = true;
+			break;
+		case 'r':
+			r->rate = strtod(optarg, NULL);
+			break;
+		case 'F':
+			r->opt.fill = true;
 			break;
 		case 'c':
 			r->opt.canary = optarg;
@@ -132,16 +147,22 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	cover_share();
+	states_share();
 	uint64_t done = 0;
 	double begin = seeds_clock();
 	unsigned failed = seeds_run(&r.seeds, one_seed, &r, &done);
 	cover_print(stdout);
-	printf("%llu seeds in %.1f s, %u failed\n", (unsigned long long)done, seeds_clock() - begin,
-	       failed);
+	states_print(stdout);
+	double took = seeds_clock() - begin, rate = (double)cover->n[COVER_OPS] / took * 3600 / 1e6;
+	printf("%llu seeds in %.1f s, %u failed; %.1f million operations an hour\n",
+	       (unsigned long long)done, took, failed, rate);
+	bool slow = rate < r.rate;
+	if (slow)
+		printf("fewer than %.1f million\n", r.rate);
 	if (failed)
 		printf("replay one: sim --seed S --ops %llu --verbose\n",
 		       (unsigned long long)r.opt.ops);
 	if (r.opt.canary)
 		return failed ? 0 : 1;
-	return failed ? 1 : 0;
+	return failed || slow ? 1 : 0;
 }

@@ -137,6 +137,12 @@ static int finish_read(struct sim_disk *d, const struct dev_io *io)
 	}
 	uint64_t first = io->off_bytes / DEV_BLOCK;
 	uint8_t fill[DEV_BLOCK];
+	if (first + io->len_bytes / DEV_BLOCK > d->blocks) {
+		sim_bus_fail(d->bus,
+			     "%s: read of block %llu was under way when the disk was cut off",
+			     d->name, (unsigned long long)first);
+		return -EIO;
+	}
 	for (uint64_t i = 0; i < io->len_bytes / DEV_BLOCK; i++) {
 		if (sim_disk_is_latent(d, first + i)) {
 			cover_hit(COVER_READ_ERRORS);
@@ -286,6 +292,8 @@ static uint64_t latency(struct sim_disk *d, const struct dev_io *io)
 	ns += io->len_bytes / 2; /* 2 GB/s */
 	if (rng_chance(&d->rng, d->traits.slow_permille, 1000))
 		ns *= 100;
+	if (d->faults.slow_factor && d->bus->r->ops->now_ns(d->bus->r) < d->faults.slow_until_ns)
+		ns *= d->faults.slow_factor;
 	return ns;
 }
 

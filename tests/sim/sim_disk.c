@@ -336,6 +336,48 @@ void sim_disk_revive(struct sim_disk *d)
 	d->faults.read_errors = d->faults.write_errors = d->faults.flush_errors = 0;
 }
 
+void sim_disk_blip(struct sim_disk *d)
+{
+	sim_disk_lose_cache(d, SIM_CUT_RANDOM);
+	d->done_seq++; /* a flush under way finds nothing */
+}
+
+static void list_forget_from(struct sim_write_list *l, uint64_t end)
+{
+	for (struct sim_write *w = l->head; w; w = w->next)
+		for (uint32_t i = 0; i < w->count; i++)
+			if (w->first + i >= end)
+				block_set(&w->blk[i], NULL);
+}
+
+static void *regrow(void *p, uint64_t was, uint64_t n, size_t size)
+{
+	p = realloc(p, n * size);
+	if (!p)
+		abort();
+	if (n > was)
+		memset((char *)p + was * size, 0, (n - was) * size);
+	return p;
+}
+
+void sim_disk_resize(struct sim_disk *d, uint64_t size_bytes)
+{
+	uint64_t n = size_bytes / DEV_BLOCK, was = d->blocks;
+	list_forget_from(&d->cache, n);
+	list_forget_from(&d->flying, n);
+	for (uint64_t b = n; b < was; b++) {
+		block_set(&d->view[b], NULL);
+		block_set(&d->plat[b], NULL);
+	}
+	d->view = regrow(d->view, was, n, sizeof(*d->view));
+	d->plat = regrow(d->plat, was, n, sizeof(*d->plat));
+	d->latent = regrow(d->latent, was / 8 + 1, n / 8 + 1, 1);
+	d->blocks = n;
+	for (unsigned i = 0; i < SIM_RECENT; i++)
+		if (d->recent[i] >= n)
+			d->recent[i] = 0;
+}
+
 /* ---- silent damage ---- */
 
 static bool pick_written(struct sim_disk *d, uint64_t *ret_block)

@@ -63,6 +63,8 @@ struct sim_faults {
 	bool dead;
 	int dead_code; /* what I/O on a dead disk returns */
 	uint64_t hang_until_ns;
+	uint64_t slow_until_ns;
+	unsigned slow_factor;	/* until then latencies are so many times longer */
 	unsigned lost_permille; /* writes acknowledged and dropped */
 	unsigned misdirect_permille;
 	unsigned read_error_permille;
@@ -87,6 +89,11 @@ void sim_disk_cut(struct sim_disk *d, enum sim_cut how);
 /* All I/O fails from now on; with lose_cache as at a power cut. Cables stay. */
 void sim_disk_kill(struct sim_disk *d, int code, bool lose_cache);
 void sim_disk_revive(struct sim_disk *d);
+
+/* The cache is lost, and nobody is told. */
+void sim_disk_blip(struct sim_disk *d);
+/* Cut off the end, or add space there. No I/O beyond the new end may be under way. */
+void sim_disk_resize(struct sim_disk *d, uint64_t size_bytes);
 
 /* Silent damage to what is on the disk: how many blocks were really changed. */
 unsigned sim_disk_rot(struct sim_disk *d, unsigned blocks);

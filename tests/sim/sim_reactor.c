@@ -18,6 +18,8 @@ struct sim_reactor {
 	struct sim_event *heap;
 	size_t count, cap;
 	bool halted;
+	sim_event_fn *watch;
+	void *watch_arg;
 };
 
 static struct sim_reactor *of(struct reactor *r)
@@ -148,6 +150,8 @@ static enum sim_end run_loop(struct sim_reactor *s, sim_cond_fn *cond, void *arg
 			     uint64_t deadline_ns)
 {
 	for (;;) {
+		if (s->watch)
+			s->watch(s->watch_arg);
 		if (s->halted)
 			return SIM_HALTED;
 		if (cond && cond(arg))
@@ -205,6 +209,12 @@ enum sim_end sim_reactor_call(struct reactor *r, co_fn *fn, void *arg, uint64_t 
 	if (co_spawn(r, call_main, &c))
 		abort();
 	return sim_reactor_run(r, call_done, &c, of(r)->now_ns + timeout_ns);
+}
+
+void sim_reactor_watch(struct reactor *r, sim_event_fn *fn, void *arg)
+{
+	of(r)->watch = fn;
+	of(r)->watch_arg = arg;
 }
 
 void sim_reactor_halt(struct reactor *r)

@@ -33,6 +33,9 @@ enum sim_end sim_reactor_run(struct reactor *r, sim_cond_fn *cond, void *arg, ui
 /* Run fn(arg) as a coroutine until it returns. */
 enum sim_end sim_reactor_call(struct reactor *r, co_fn *fn, void *arg, uint64_t timeout_ns);
 
+/* Called after every step, outside any coroutine: to look, not to touch. */
+void sim_reactor_watch(struct reactor *r, sim_event_fn *fn, void *arg);
+
 /* End sim_reactor_run before the next coroutine or event runs. */
 void sim_reactor_halt(struct reactor *r);
 /* Forget all coroutines and events, as a crash does. From outside any coroutine. */

@@ -2,7 +2,9 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include "pool/pool_types.h"
 #include "tests/sim/cover.h"
+#include "tests/sim/fsvol.h"
 #include "tests/sim/item_key.h"
 #include "tests/sim/world.h"
 
@@ -21,7 +23,7 @@ static void read_blocks(struct world *w, struct wvol *v, unsigned space, uint64_
 			hist_found_block(v->h, space, block + i, run_buf + i * HIST_BLOCK);
 		return;
 	}
-	if (!world_may_lose(w, v))
+	if (!world_excuses(w, v, rc))
 		world_fail(w, "verify: vol_read %s object %llu %llu+%u blocks: %d %s", v->name,
 			   (unsigned long long)s->object, (unsigned long long)off, n, rc,
 			   err_str(rc));
@@ -84,6 +86,9 @@ static void verify_volume(struct world *w, struct wvol *v, bool complete)
 		v->size = info.size_bytes;
 		hist_found_size(v->h, info.size_bytes);
 	}
+	if (v->other_copies == info.copies)
+		v->opt.copies = info.copies;
+	v->other_copies = 0;
 	if (info.copies != v->opt.copies || info.type != v->opt.type)
 		world_fail(w, "verify: %s has other properties than it was made with", v->name);
 	for (unsigned s = 0; s < hist_spaces(v->h); s++)
@@ -98,10 +103,11 @@ static void verify_list(struct world *w)
 	static struct vol_info info[64];
 	unsigned n = vol_list(w->pool, info, 64);
 	for (unsigned i = 0; i < n && i < 64; i++) {
-		bool known = info[i].destroying;
+		bool known = info[i].destroying || fsvol_is(w, info[i].name);
 		for (unsigned j = 0; j < WORLD_VOLS_MAX; j++)
 			known |= w->vol[j].state != WVOL_NONE &&
-				 !strcmp(w->vol[j].name, info[i].name);
+				 (!strcmp(w->vol[j].name, info[i].name) ||
+				  !strcmp(w->vol[j].other_name, info[i].name));
 		if (!known)
 			world_fail(w, "verify: volume %s should not exist", info[i].name);
 	}
@@ -110,7 +116,8 @@ static void verify_list(struct world *w)
 /* A rotten copy is a problem that a check reports; so is what was lost with its only copy. */
 static bool may_have_problems(const struct world *w)
 {
-	return w->damaged_ever && (w->faults == FAULTS_SILENT || w->victim >= 0 || w->single_ever);
+	return w->damaged_ever && ((w->faults == FAULTS_SILENT && !w->scrubbed) ||
+				   (w->faults == FAULTS_LOUD && w->victim >= 0) || w->single_ever);
 }
 
 void verify_check(struct world *w, bool deep)
@@ -128,9 +135,12 @@ void verify_check(struct world *w, bool deep)
 	int rc = pool_check(w->pool, deep, f, NULL, NULL, &r, &e);
 	fclose(f);
 	cover_hit(COVER_CHECKS);
-	if (rc && !(w->damaged_ever && w->faults == FAULTS_SILENT))
+	if (rc == -ENOSPC)
+		cover_hit(COVER_CHECK_GIVEN_UP);
+	else if (rc && !(w->damaged_ever && w->faults == FAULTS_SILENT) &&
+		 !world_excuses(w, NULL, rc))
 		world_fail(w, "pool_check: %d %s", rc, e.text);
-	if (r.problems && !excused && hurts == w->hurts && !may_have_problems(w)) {
+	if (!rc && r.problems && !excused && hurts == w->hurts && !may_have_problems(w)) {
 		char *nl = strchr(text, '\n');
 		if (nl && !w->opt.verbose)
 			*nl = 0;
@@ -146,12 +156,14 @@ void verify_all(struct world *w, bool complete)
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
 		if (w->vol[i].v)
 			verify_volume(w, &w->vol[i], complete);
+	fsvol_verify(w, complete);
 	if (complete || rng_chance(&w->rng, 3, 4))
 		verify_check(w, true);
 }
 
 void verify_rebase(struct world *w)
 {
+	fsvol_rebase(w);
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
 		struct hist_tally t = {0, 0};
 		if (!w->vol[i].v)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include "pool/pool_types.h"
 #include "tests/sim/cover.h"
 #include "tests/sim/item_key.h"
 #include "tests/sim/sim_reactor.h"
@@ -10,14 +11,6 @@
 
 #define WHY 512
 
-/* One operation under way. */
-struct ctx {
-	struct worker *k;
-	struct world *w;
-	struct wvol *v;
-	struct sim_rng *g;
-	unsigned resizes; /* of v when the operation began */
-};
 struct range {
 	unsigned space;
 	uint64_t off, len;
@@ -31,6 +24,12 @@ static bool raced(const struct ctx *c)
 	return c->v->resizing || c->v->resizes != c->resizes;
 }
 
+/* Does it take several steps, so that an error may leave some of it done? */
+static bool in_steps(const char *what)
+{
+	return !strcmp(what, "vol_punch");
+}
+
 /* Settle an operation: acknowledged, refused cleanly, or open when the policy allows for loss. */
 static void settle(struct ctx *c, struct hist_op *op, int rc, const char *what)
 {
@@ -41,14 +40,21 @@ static void settle(struct ctx *c, struct hist_op *op, int rc, const char *what)
 	}
 	if (rc == -ENOSPC) {
 		cover_hit(COVER_ENOSPC);
-		hist_drop(c->v->h, op);
+		if (!in_steps(what))
+			hist_drop(c->v->h, op);
 		return;
 	}
 	if (raced(c)) {
-		hist_drop(c->v->h, op);
+		if (!in_steps(what))
+			hist_drop(c->v->h, op);
 		return;
 	}
-	if (!world_may_lose(c->w, c->v))
+	if (rc == -ENOMEM && world_excuses(c->w, NULL, rc)) {
+		if (!in_steps(what))
+			hist_drop(c->v->h, op);
+		return;
+	}
+	if (!world_excuses(c->w, c->v, rc))
 		world_fail(c->w, "%s on %s: %d %s", what, c->v->name, rc, err_str(rc));
 }
 
@@ -145,7 +151,7 @@ static void do_read(struct ctx *c)
 	c->k->doing = NULL;
 	if (rc && raced(c))
 		return;
-	if (rc && world_may_lose(c->w, c->v)) {
+	if (rc && world_excuses(c->w, c->v, rc)) {
 		cover_hit(COVER_DATA_LOST_OK);
 		return;
 	}
@@ -171,6 +177,7 @@ static void do_punch(struct ctx *c)
 	c->k->doing = "vol_punch";
 	int rc = vol_punch(c->v->v, s->object, s->base + r.off, len, NULL, NULL);
 	world_log(c->w, "w%u %s op %u -> %d", c->k->id, c->v->name, hist_seq(op), rc);
+	cover_hit(COVER_PUNCHES);
 	if (rc == -ENOSPC && r.off % HIST_BLOCK == 0 && len % HIST_BLOCK == 0)
 		world_fail(c->w, "vol_punch of whole blocks on %s: ENOSPC", c->v->name);
 	settle(c, op, rc, "vol_punch");
@@ -187,7 +194,7 @@ static void do_sync(struct ctx *c)
 	cover_hit(COVER_SYNCS);
 	if (!rc)
 		hist_synced(c->v->h, since);
-	else if (!world_may_lose(c->w, c->v))
+	else if (!world_excuses(c->w, c->v, rc))
 		world_fail(c->w, "vol_sync %s: %d %s", c->v->name, rc, err_str(rc));
 }
 
@@ -202,9 +209,9 @@ static void do_commit(struct ctx *c)
 	c->k->doing = NULL;
 	world_log(c->w, "w%u commit of %llu -> %d", c->k->id, (unsigned long long)since, rc);
 	cover_hit(COVER_COMMITS);
-	if (rc)
+	if (rc && !world_excuses(c->w, NULL, rc))
 		world_fail(c->w, "pool_commit: %d %s", rc, err_str(rc));
-	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
+	for (unsigned i = 0; i < WORLD_VOLS_MAX && !rc; i++)
 		if (h[i] && c->w->vol[i].h == h[i])
 			hist_synced(h[i], since);
 }
@@ -218,7 +225,7 @@ static void do_reserve(struct ctx *c)
 	c->k->doing = NULL;
 	if (rc == -ENOSPC)
 		cover_hit(COVER_ENOSPC);
-	else if (rc && !world_may_lose(c->w, c->v) && !raced(c))
+	else if (rc && !world_excuses(c->w, c->v, rc) && !raced(c))
 		world_fail(c->w, "vol_reserve %s: %d %s", c->v->name, rc, err_str(rc));
 }
 
@@ -231,16 +238,16 @@ static void do_seek(struct ctx *c)
 	int rc = vol_seek_data(c->v->v, s->object, at, &data);
 	if (!rc && data < at)
 		world_fail(c->w, "vol_seek_data went back");
-	if (rc && rc != -ENXIO)
+	if (rc && rc != -ENXIO && !world_excuses(c->w, NULL, rc))
 		world_fail(c->w, "vol_seek_data %s: %d %s", c->v->name, rc, err_str(rc));
 	rc = vol_seek_hole(c->v->v, s->object, at, &hole);
 	if (!rc && hole < at)
 		world_fail(c->w, "vol_seek_hole went back");
-	if (rc && rc != -ENXIO)
+	if (rc && rc != -ENXIO && !world_excuses(c->w, NULL, rc))
 		world_fail(c->w, "vol_seek_hole %s: %d %s", c->v->name, rc, err_str(rc));
 	rc = vol_object_bytes(c->v->v, s->object, &bytes);
 	c->k->doing = NULL;
-	if (rc)
+	if (rc && !world_excuses(c->w, NULL, rc))
 		world_fail(c->w, "vol_object_bytes %s: %d %s", c->v->name, rc, err_str(rc));
 }
 
@@ -274,6 +281,8 @@ static void do_query(struct ctx *c)
 	c->k->doing = "vol_query";
 	int rc = vol_query(c->v->v, item_query_fn, &q);
 	c->k->doing = NULL;
+	if (rc && world_excuses(c->w, NULL, rc))
+		return;
 	if (rc)
 		world_fail(c->w, "vol_query %s: %d %s", c->v->name, rc, err_str(rc));
 	if (q.foreign)
@@ -281,134 +290,6 @@ static void do_query(struct ctx *c)
 	cover_hit(COVER_READS_CHECKED);
 	if (!hist_check_item(c->v->h, q.key, q.seq, since, why, sizeof(why)))
 		world_fail(c->w, "query: %s", why);
-}
-
-/* ---- volumes ---- */
-
-static void do_resize(struct ctx *c)
-{
-	if (c->v->opt.type != VOL_TYPE_BLOCK || c->v->resizing)
-		return;
-	struct err e = {0};
-	uint64_t max = hist_space(c->v->h, 0)->blocks;
-	uint64_t size = rng_range(c->g, max / 8, max) * HIST_BLOCK;
-	struct hist_op *op = hist_resize(c->v->h, size);
-	uint64_t old = c->v->size;
-	c->v->resizing = true;
-	c->v->resizes++;
-	if (size < old)
-		c->v->size = size; /* nobody goes there any more */
-	world_log(c->w, "w%u %s op %u resize to %llu", c->k->id, c->v->name, hist_seq(op),
-		  (unsigned long long)size);
-	c->k->doing = "vol_resize";
-	int rc = vol_resize(c->w->pool, c->v->name, size, true, &e);
-	c->k->doing = NULL;
-	cover_hit(COVER_VOL_RESIZED);
-	if (rc)
-		world_fail(c->w, "vol_resize %s to %llu: %d %s", c->v->name,
-			   (unsigned long long)size, rc, e.text);
-	hist_ack(c->v->h, op);
-	c->v->size = size;
-	c->v->resizing = false;
-}
-
-void wvol_forget(struct wvol *v)
-{
-	hist_destroy(v->h);
-	memset(v, 0, sizeof(*v));
-}
-
-static void wvol_history(struct world *w, struct wvol *v)
-{
-	struct hist_space s[3];
-	unsigned n = 0;
-	if (v->opt.type == VOL_TYPE_BLOCK) {
-		s[n++] = (struct hist_space){VOL_BLOCK_OBJECT, 0, 2048};
-	} else {
-		s[n++] = (struct hist_space){VOL_OBJECT_FIRST, 0, 512};
-		s[n++] = (struct hist_space){VOL_OBJECT_FIRST + 1, 0, 64};
-		s[n++] = (struct hist_space){VOL_OBJECT_FIRST + 2, (1ull << 42) - 65536, 128};
-	}
-	v->h = hist_create(v->no, &w->clock, s, n, v->opt.type == VOL_TYPE_FS ? 96 : 16,
-			   v->opt.size_bytes);
-}
-
-bool wvol_create(struct world *w, struct sim_rng *g)
-{
-	struct wvol *v = NULL;
-	struct err e = {0};
-	for (unsigned i = 0; i < WORLD_VOLS_MAX && !v; i++)
-		if (w->vol[i].state == WVOL_NONE)
-			v = &w->vol[i];
-	if (!v || w->next_vol == 255)
-		return false;
-	v->no = w->next_vol++;
-	v->state = WVOL_CREATING;
-	v->closing = true;
-	snprintf(v->name, sizeof(v->name), "v%u", v->no);
-	v->opt.type = rng_chance(g, 1, 2) ? VOL_TYPE_BLOCK : VOL_TYPE_FS;
-	uint64_t most = w->ndisks < 3 ? w->ndisks : 3;
-	v->opt.copies = (uint8_t)rng_range(g, 1, most);
-	if (v->opt.copies == 1 && most > 1 && rng_chance(g, 1, 2))
-		v->opt.copies = 2;
-	if (w->opt.no_single && v->opt.copies == 1 && most > 1)
-		v->opt.copies = 2;
-	w->single_ever |= v->opt.copies == 1;
-	v->opt.compression = rng_chance(g, 2, 3) ? VOL_COMPRESS_LZ4 : VOL_COMPRESS_OFF;
-	v->opt.size_bytes = v->opt.type == VOL_TYPE_BLOCK ? 2048 * HIST_BLOCK : 0;
-	v->size = v->opt.size_bytes;
-	wvol_history(w, v);
-	int rc = vol_create(w->pool, v->name, &v->opt, &e);
-	world_log(w, "create %s %s copies %u -> %d", v->name,
-		  v->opt.type == VOL_TYPE_BLOCK ? "block" : "fs", v->opt.copies, rc);
-	if (rc == -ENOSPC) {
-		cover_hit(COVER_ENOSPC);
-		wvol_forget(v);
-		return false;
-	}
-	if (rc)
-		world_fail(w, "vol_create %s: %d %s", v->name, rc, e.text);
-	v->state = WVOL_LIVE;
-	cover_hit(COVER_VOL_CREATED);
-	rc = vol_open(w->pool, v->name, &v->v, &e);
-	if (rc)
-		world_fail(w, "vol_open %s: %d %s", v->name, rc, e.text);
-	v->closing = false;
-	return true;
-}
-
-static void do_destroy(struct ctx *c)
-{
-	struct wvol *v = c->v;
-	struct err e = {0};
-	if (v->closing)
-		return;
-	v->closing = true;
-	while (v->users > 1) {
-		c->k->doing = "waiting to destroy a volume";
-		co_sleep_ns(SIM_MS);
-	}
-	if (rng_chance(c->g, 1, 4)) { /* refused while it is open */
-		int busy = vol_destroy(c->w->pool, v->name, &e);
-		if (busy != ERR_IN_USE)
-			world_fail(c->w, "vol_destroy of open %s: %d %s", v->name, busy, e.text);
-	}
-	vol_close(v->v);
-	v->v = NULL;
-	v->state = WVOL_DESTROYING;
-	world_log(c->w, "w%u destroy %s", c->k->id, v->name);
-	c->k->doing = "vol_destroy";
-	int rc = vol_destroy(c->w->pool, v->name, &e);
-	if (rc)
-		world_fail(c->w, "vol_destroy %s: %d %s", v->name, rc, e.text);
-	cover_hit(COVER_VOL_DESTROYED);
-	c->k->doing = "pool_commit after vol_destroy";
-	rc = pool_commit(c->w->pool);
-	c->k->doing = NULL;
-	if (rc)
-		world_fail(c->w, "pool_commit: %d %s", rc, err_str(rc));
-	wvol_forget(v);
-	c->v = NULL;
 }
 
 /* ---- the rest ---- */
@@ -492,13 +373,31 @@ static void do_op(struct ctx *c, enum wop op)
 		do_commit(c);
 		break;
 	case WOP_RESIZE:
-		do_resize(c);
+		wvol_resize(c);
 		break;
 	case WOP_CREATE:
 		wvol_create(c->w, c->g);
 		break;
 	case WOP_DESTROY:
-		do_destroy(c);
+		wvol_destroy(c);
+		break;
+	case WOP_TRASH:
+		wvol_trash(c);
+		break;
+	case WOP_RESTORE:
+		wvol_restore(c->w, c->g);
+		break;
+	case WOP_EMPTY_TRASH:
+		wvol_empty_trash(c->w, c->g);
+		break;
+	case WOP_COPIES:
+		wvol_set_copies(c);
+		break;
+	case WOP_RENAME:
+		wvol_rename(c);
+		break;
+	case WOP_PROPERTY:
+		wvol_set_property(c);
 		break;
 	case WOP_CHECK:
 		c->k->doing = "pool_check";
@@ -520,7 +419,8 @@ void worker_main(void *arg)
 {
 	struct worker *k = arg;
 	struct world *w = k->w;
-	while (w->ops_left) {
+	k->co = co_self();
+	while (w->ops_left && !w->pool->faulted) {
 		w->ops_left--;
 		struct ctx c = {.k = k, .w = w, .g = &k->rng, .v = pick_volume(w, &k->rng)};
 		cover_hit(COVER_OPS);

@@ -4,8 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "pool/vol_types.h"
 #include "tests/sim/cover.h"
+#include "tests/sim/fsvol.h"
+#include "tests/sim/hunger.h"
 #include "tests/sim/sim_reactor.h"
+#include "tests/sim/states.h"
 #include "tests/sim/world.h"
 
 #define CALL_TIMEOUT_NS (4 * 3600 * SIM_SEC)
@@ -34,6 +38,8 @@ void world_fail(struct world *w, const char *fmt, ...)
 	printf("\n");
 	if (w->pool)
 		print_events(w);
+	if (w->pool && w->opt.verbose)
+		disks_print(w);
 	fflush(stdout);
 	if (getenv("SIM_ABORT"))
 		abort();
@@ -72,7 +78,11 @@ const char *world_doing(struct world *w, char *buf, size_t size)
 			n += (size_t)snprintf(buf + n, size - n, " worker %u: %s;", i,
 					      w->worker[i]->doing ? w->worker[i]->doing : "?");
 	if (!w->chaos_done && n < size)
-		snprintf(buf + n, size - n, " chaos");
+		n += (size_t)snprintf(buf + n, size - n, " chaos");
+	if (!w->admin_done && n < size)
+		n += (size_t)snprintf(buf + n, size - n, " admin");
+	if (!w->fs_done && n < size)
+		snprintf(buf + n, size - n, " file system");
 	return buf;
 }
 
@@ -113,7 +123,16 @@ void world_arm(struct world *w, uint64_t ticks)
 
 bool world_may_lose(const struct world *w, const struct wvol *v)
 {
-	return w->damaged_ever && v->opt.copies == 1;
+	return w->damaged_ever && v->single;
+}
+
+bool world_excuses(const struct world *w, const struct wvol *v, int rc)
+{
+	if (v && world_may_lose(w, v))
+		return true;
+	if (rc == ERR_FAULTED)
+		return w->hungry_ever && w->pool->faulted && w->pool->fault_code == -ENOMEM;
+	return rc == -ENOMEM && w->hungry_ever;
 }
 
 /* ---- set-up ---- */
@@ -121,10 +140,12 @@ bool world_may_lose(const struct world *w, const struct wvol *v)
 static void weights_init(struct world *w)
 {
 	static const unsigned base[WOP_COUNT] = {
-		[WOP_WRITE] = 40,  [WOP_READ] = 20,  [WOP_PUNCH] = 8,	    [WOP_SYNC] = 8,
-		[WOP_CHANGE] = 12, [WOP_QUERY] = 6,  [WOP_WRITE_ITEMS] = 6, [WOP_RESERVE] = 2,
-		[WOP_SEEK] = 2,	   [WOP_COMMIT] = 2, [WOP_RESIZE] = 1,	    [WOP_CREATE] = 1,
-		[WOP_DESTROY] = 1, [WOP_CHECK] = 1,  [WOP_STATUS] = 1,	    [WOP_SLEEP] = 8,
+		[WOP_WRITE] = 40,  [WOP_READ] = 20,    [WOP_PUNCH] = 8,	      [WOP_SYNC] = 8,
+		[WOP_CHANGE] = 12, [WOP_QUERY] = 6,    [WOP_WRITE_ITEMS] = 6, [WOP_RESERVE] = 2,
+		[WOP_SEEK] = 2,	   [WOP_COMMIT] = 2,   [WOP_RESIZE] = 1,      [WOP_CREATE] = 1,
+		[WOP_DESTROY] = 1, [WOP_CHECK] = 1,    [WOP_STATUS] = 1,      [WOP_SLEEP] = 8,
+		[WOP_TRASH] = 1,   [WOP_RESTORE] = 2,  [WOP_EMPTY_TRASH] = 1, [WOP_COPIES] = 1,
+		[WOP_RENAME] = 1,  [WOP_PROPERTY] = 1,
 	};
 	for (unsigned i = 0; i < WOP_COUNT; i++) {
 		uint64_t d = rng_below(&w->rng, 6); /* some seeds do without, some do a lot */
@@ -137,7 +158,7 @@ static void disks_init(struct world *w)
 {
 	static const uint64_t latency[] = {20000, 100000, 4000000};
 	static const unsigned destage[] = {0, 50, 300, 1000};
-	w->ndisks = 2 + (unsigned)rng_below(&w->rng, 4);
+	w->ndisks = 2 + (unsigned)rng_below(&w->rng, WORLD_DISKS_FIRST - 1);
 	if (w->faults == FAULTS_NONE && rng_chance(&w->rng, 1, 10))
 		w->ndisks = 1;
 	for (unsigned i = 0; i < w->ndisks; i++) {
@@ -146,6 +167,8 @@ static void disks_init(struct world *w)
 		uint64_t mib = rng_range(&w->rng, 24, 64);
 		uint64_t bytes = (mib << 20) + rng_below(&w->rng, 200) * DEV_BLOCK;
 		w->disk[i] = sim_disk_create(&w->bus, name, bytes, rng_next(&w->rng));
+		w->disk_state[i] = WDISK_IN;
+		w->disk_used[i] = true;
 		struct sim_traits *t = sim_disk_traits(w->disk[i]);
 		t->latency_ns = latency[rng_below(&w->rng, 3)];
 		t->destage_permille = destage[rng_below(&w->rng, 4)];
@@ -182,6 +205,16 @@ static void options_init(struct world *w)
 	w->popt.commit_ns = commit_ns[rng_below(&w->rng, 4)];
 }
 
+/* After every step. */
+static void watch(void *arg)
+{
+	struct world *w = arg;
+	wvol_watch(w);
+	const char *bad = states_watch(w->pool);
+	if (bad)
+		world_fail(w, "%s", bad);
+}
+
 struct world *world_create(uint64_t seed, const struct sim_opts *opt)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -191,6 +224,8 @@ struct world *world_create(uint64_t seed, const struct sim_opts *opt)
 	w->opt = *opt;
 	w->rng = rng_of(seed, 0);
 	w->r = sim_reactor_create(seed);
+	hunger_init(w);
+	sim_reactor_watch(w->r, watch, w);
 	sim_bus_init(&w->bus, w->r, seed);
 	w->bus.fail = bus_fail;
 	w->bus.fail_arg = w;
@@ -203,6 +238,14 @@ struct world *world_create(uint64_t seed, const struct sim_opts *opt)
 		    : dice < 40							       ? FAULTS_NONE
 		    : dice < 75							       ? FAULTS_LOUD
 				: FAULTS_SILENT;
+	w->admin_done = true;
+	w->retention_s = 24 * 3600;
+	w->fs_done = true;
+	w->with_fs = rng_chance(&w->rng, 1, 4);
+	w->fs_rng = rng_of(seed, 97);
+	w->administered = rng_chance(&w->rng, 1, 2);
+	dice = rng_below(&w->rng, 16);
+	w->hunger = dice == 0 ? HUNGER_ALL : dice < 4 ? HUNGER_REQUESTS : HUNGER_NONE;
 	disks_init(w);
 	canary_init(w);
 	options_init(w);
@@ -243,11 +286,23 @@ static void check_devices(struct world *w)
 	if (w->faults == FAULTS_SILENT || w->victim >= 0)
 		return;
 	pool_status_get(w->pool, &st);
+	/* One that has just joined may have to catch up. */
 	for (unsigned i = 0; i < st.ndevs; i++)
-		if (st.devs[i].state != DEV_ONLINE || st.devs[i].stale_since_txn)
+		if (st.devs[i].state != DEV_ONLINE &&
+		    !(w->administered && st.devs[i].state == DEV_RESYNC))
 			world_fail(w, "after a power cut device %u is %s, stale since %llu", i,
 				   dev_state_name(st.devs[i].state),
 				   (unsigned long long)st.devs[i].stale_since_txn);
+}
+
+static bool handed_in(struct world *w, unsigned disk)
+{
+	if (w->disk_state[disk] != WDISK_OUT)
+		return (int)disk != w->victim || !w->victim_absent;
+	if (!w->disk_used[disk] || !rng_chance(&w->rng, 1, 4))
+		return false;
+	cover_hit(COVER_NOT_MEMBER);
+	return true;
 }
 
 static void import_pool(struct world *w)
@@ -256,7 +311,7 @@ static void import_pool(struct world *w)
 	struct err e = {0};
 	unsigned n = 0;
 	for (unsigned i = 0; i < w->ndisks; i++)
-		if ((int)i != w->victim || !w->victim_absent)
+		if (handed_in(w, i))
 			b[n++] = sim_disk_open(w->disk[i]);
 	for (unsigned i = n; i > 1; i--) {
 		unsigned j = (unsigned)rng_below(&w->rng, i);
@@ -274,6 +329,7 @@ static void import_pool(struct world *w)
 	int rc = pool_import(b, n, &o, w->r, &w->pool, &e);
 	if (rc)
 		world_fail(w, "pool_import of %u of %u devices: %d %s", n, w->ndisks, rc, e.text);
+	disks_sync(w);
 	check_devices(w);
 	static struct pool_event ev[64];
 	for (unsigned i = pool_events(w->pool, 0, ev, 64); i-- > 0;)
@@ -281,27 +337,9 @@ static void import_pool(struct world *w)
 			cover_hit(COVER_LOG_REPLAYS);
 }
 
-void world_open_volumes(struct world *w)
-{
-	struct err e = {0};
-	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
-		struct wvol *v = &w->vol[i];
-		if (v->state == WVOL_NONE || v->v)
-			continue;
-		int rc = vol_open(w->pool, v->name, &v->v, &e);
-		if (rc == -ENOENT && v->state != WVOL_LIVE) {
-			wvol_forget(v);
-			continue;
-		}
-		if (rc)
-			world_fail(w, "vol_open %s: %d %s", v->name, rc, e.text);
-		v->state = WVOL_LIVE;
-		v->object_max = 0;
-	}
-}
-
 void world_close_volumes(struct world *w)
 {
+	fsvol_close(w);
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
 		vol_close(w->vol[i].v);
 		w->vol[i].v = NULL;
@@ -310,8 +348,22 @@ void world_close_volumes(struct world *w)
 
 static void verify_crashed(struct world *w)
 {
-	world_open_volumes(w);
+	wvol_open_all(w);
 	verify_all(w, false);
+}
+
+static void count_crash(struct world *w)
+{
+	if (!w->pool)
+		return;
+	bool moving = false, converting = false;
+	for (size_t h = 0; h < w->pool->chunk_hash_size; h++)
+		for (const struct chunk *c = w->pool->chunk_hash[h]; c; c = c->hash_next)
+			moving |= c->moving;
+	for (const struct vol *v = w->pool->vols; v; v = v->next)
+		converting |= v->converting;
+	cover_add(COVER_CRASH_MOVING, moving);
+	cover_add(COVER_CRASH_CONVERTING, converting);
 }
 
 static void cut_power(struct world *w)
@@ -325,8 +377,12 @@ static void cut_power(struct world *w)
 	if (how == SIM_CUT_LOSE_ALL)
 		cover_hit(COVER_CRASH_LOSE_ALL);
 	world_log(w, "POWER CUT at tick %llu (%d)", (unsigned long long)w->bus.ticks, how);
+	count_crash(w);
+	/* Some devices may have power of their own. */
+	bool subset = rng_chance(&w->rng, 1, 3);
+	cover_add(COVER_SUBSET_CUTS, subset);
 	for (unsigned i = 0; i < w->ndisks; i++)
-		sim_disk_cut(w->disk[i], how);
+		sim_disk_cut(w->disk[i], subset ? (enum sim_cut)rng_below(&w->rng, 3) : how);
 	sim_reactor_crash(w->r);
 	w->bus.frozen = false;
 	w->bus.halt_at = 0;
@@ -343,7 +399,11 @@ static void cut_power(struct world *w)
 	}
 	for (unsigned i = 0; i < w->nworkers; i++)
 		w->worker[i]->done = true;
-	w->chaos_done = true;
+	w->chaos_done = w->admin_done = w->fs_done = true;
+	fsvol_crashed(w);
+	w->hungry_until_ns = 0;
+	w->hungry_ever = false;
+	w->emptying = 0;
 	sim_reactor_skip(w->r, rng_below(&w->rng, 20) * SIM_SEC);
 	if (rng_chance(&w->rng, 1, 10))
 		sim_reactor_jump_wall(w->r, (int64_t)rng_below(&w->rng, 7200 * SIM_SEC) -
@@ -389,6 +449,7 @@ static void first_volumes(struct world *w)
 	unsigned n = 1 + (unsigned)rng_below(&w->rng, 3);
 	for (unsigned i = 0; i < n; i++)
 		wvol_create(w, &w->rng);
+	fsvol_create(w);
 }
 
 void world_start(struct world *w)
@@ -424,13 +485,14 @@ static void export_pool(struct world *w)
 static void reopen(struct world *w)
 {
 	import_pool(w);
-	world_open_volumes(w);
+	wvol_open_all(w);
 	verify_all(w, true);
 }
 
 void world_export(struct world *w)
 {
 	world_log(w, "export");
+	w->hungry_until_ns = 0;
 	world_call(w, export_pool, "pool_export");
 	world_call(w, reopen, "import after export");
 	verify_rebase(w);

@@ -1,0 +1,226 @@
+/* cases: single situations on the simulated machine, one function each; no chance.
+ *
+ * Each was a defect that a random history met too seldom, or not at all.
+ */
+#define ALLOC_HOOK_OFF
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "pool/pool_types.h"
+#include "pool/sb.h"
+#include "pool/vol_types.h"
+#include "tests/fault/alloc_hook.h"
+#include "tests/sim/rig.h"
+
+#define MIB (1ull << 20)
+#define CHECK(cond)                                                                   \
+	do {                                                                          \
+		if (!(cond)) {                                                        \
+			printf("cases: %s: line %d: %s\n", current, __LINE__, #cond); \
+			exit(1);                                                      \
+		}                                                                     \
+	} while (0)
+
+static const char *current;
+
+/* ---- memory ---- */
+
+static uint64_t fail_from, fail_count, largest; /* fail_from 0: never */
+
+static bool fails(size_t size)
+{
+	if (size > largest)
+		largest = size;
+	if (!fail_from || --fail_from)
+		return false;
+	fail_from = fail_count-- ? 1 : 0;
+	return fail_from;
+}
+
+void *hook_malloc(size_t size)
+{
+	return fails(size) ? NULL : malloc(size);
+}
+void *hook_calloc(size_t n, size_t size)
+{
+	return fails(n * size) ? NULL : calloc(n, size);
+}
+void *hook_realloc(void *p, size_t size)
+{
+	return fails(size) ? NULL : realloc(p, size);
+}
+void *hook_aligned_alloc(size_t align, size_t size)
+{
+	return fails(size) ? NULL : aligned_alloc(align, size);
+}
+int hook_co_spawn(struct reactor *r, co_fn *fn, void *arg)
+{
+	return fails(0) ? -ENOMEM : co_spawn(r, fn, arg);
+}
+
+/* ---- helpers, in a coroutine ---- */
+
+static struct vol *make_volume(struct rig *g, const char *name, uint8_t copies)
+{
+	struct vol_options o = {.type = VOL_TYPE_FS, .copies = copies};
+	struct err e = {0};
+	struct vol *v;
+	CHECK(!vol_create(g->pool, name, &o, &e));
+	CHECK(!vol_open(g->pool, name, &v, &e));
+	return v;
+}
+
+static int write_blocks(struct vol *v, uint64_t at, unsigned n)
+{
+	static uint8_t buf[64 * 4096];
+	for (size_t i = 0; i < sizeof(buf); i++)
+		buf[i] = (uint8_t)(i * 31 + at);
+	return vol_write(v, VOL_OBJECT_FIRST, at * 4096, (uint64_t)n * 4096, buf, NULL, NULL);
+}
+
+static void start(struct rig *g)
+{
+	struct err e = {0};
+	CHECK(!rig_create(g, 1 * MIB, &e));
+	CHECK(!rig_import(g, &e));
+}
+
+/* ---- cases ---- */
+
+/* A suspended pool is not let go as if all were well. */
+static void export_suspended(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	start(g);
+	struct vol *v = make_volume(g, "v", 1);
+	CHECK(!write_blocks(v, 0, 8));
+	for (unsigned i = 0; i < g->ndisks; i++)
+		sim_disk_kill(g->disk[i], -EIO, false);
+	CHECK(pool_commit(g->pool));
+	vol_close(v);
+	CHECK(pool_export(g->pool, false, &e) == ERR_FAULTED);
+	CHECK(!pool_export(g->pool, true, &e));
+	g->pool = NULL;
+}
+
+/* Short of memory when a flush begins: it is waited out, whichever allocation fails. */
+static void flush_without_memory(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	start(g);
+	struct vol *v = make_volume(g, "v", 2);
+	for (uint64_t nth = 1; nth <= 12; nth++) {
+		CHECK(!write_blocks(v, nth * 64, 64));
+		lock_take(&g->pool->lock);
+		g->pool->flush_wanted = true;
+		waitq_wake_all(&g->pool->flusher_waiters);
+		lock_drop(&g->pool->lock);
+		fail_from = nth;
+		fail_count = 3;
+		while (v->active_blocks || v->flushing_blocks)
+			co_sleep_ns(SIM_MS);
+		fail_from = 0;
+		if (g->pool->faulted)
+			printf("allocation %llu: %s\n", (unsigned long long)nth,
+			       g->pool->events[(g->pool->event_seq - 1) % EVENTS_KEPT].text);
+		CHECK(!g->pool->faulted);
+		CHECK(!pool_commit(g->pool));
+	}
+	vol_close(v);
+	CHECK(!rig_export(g, &e));
+}
+
+static void seal_size(struct rig *g, unsigned disk, uint64_t bytes)
+{
+	uint8_t *buf = aligned_alloc(4096, SB_SIZE);
+	struct sb_disk *sb = (struct sb_disk *)(void *)buf;
+	uint64_t end = sim_disk_blocks(g->disk[disk]) - SB_RING_BYTES / 4096;
+	CHECK(buf);
+	for (unsigned i = 0; i < 2 * SB_RING_SLOTS; i++) {
+		uint64_t at = (i < SB_RING_SLOTS ? 0 : end) + i % SB_RING_SLOTS * (SB_SIZE / 4096);
+		bool there = true;
+		for (unsigned b = 0; b < SB_SIZE / 4096; b++) {
+			const uint8_t *d = sim_disk_peek(g->disk[disk], at + b);
+			there &= d != NULL;
+			if (d)
+				memcpy(buf + b * 4096, d, 4096);
+		}
+		if (!there || sb_validate(sb, NULL))
+			continue;
+		for (unsigned d = 0; d < le32_get(sb->devs_count); d++)
+			sb->devs[d].size_bytes = le64_of(bytes);
+		sb_seal(sb, le32_get(sb->own_dev));
+		for (unsigned b = 0; b < SB_SIZE / 4096; b++)
+			sim_disk_poke(g->disk[disk], at + b, buf + b * 4096);
+	}
+	free(buf);
+}
+
+/* A superblock that claims a device of petabytes costs an error, not the memory. */
+static void wild_size(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	start(g);
+	CHECK(!rig_export(g, &e));
+	for (unsigned i = 0; i < g->ndisks; i++)
+		seal_size(g, i, 16ull << 40);
+	largest = 0;
+	CHECK(rig_import(g, &e) == ERR_FORMAT);
+	CHECK(strstr(e.text, "smaller"));
+	CHECK(largest <= g->opt.delta_bytes + MIB);
+}
+
+/* The use of a pool with a device missing stays within its size. */
+static void full_degraded(void *arg)
+{
+	struct rig *g = arg;
+	struct pool_status *st = calloc(1, sizeof(*st));
+	struct err e = {0};
+	CHECK(st);
+	start(g);
+	struct vol *v = make_volume(g, "v", 2);
+	CHECK(!pool_dev_offline(g->pool, 0, &e)); /* the small one */
+	for (uint64_t at = 0; !write_blocks(v, at, 64); at += 64)
+		continue;
+	pool_status_get(g->pool, st);
+	CHECK(st->raw_used_bytes + st->raw_free_bytes <= st->raw_bytes);
+	vol_close(v);
+	free(st);
+	CHECK(!rig_export(g, &e));
+}
+
+static const struct one {
+	const char *name;
+	co_fn *fn;
+	unsigned disks;
+	uint64_t bytes[2]; /* of the first, of the others */
+} cases[] = {
+	{"export-suspended", export_suspended, 2, {32 * MIB, 32 * MIB}},
+	{"flush-without-memory", flush_without_memory, 2, {32 * MIB, 32 * MIB}},
+	{"wild-size", wild_size, 2, {32 * MIB, 32 * MIB}},
+	{"full-degraded", full_degraded, 2, {16 * MIB, 64 * MIB}},
+};
+
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "detect_leaks=0";
+}
+
+int main(void)
+{
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct rig g;
+		current = cases[i].name;
+		rig_init(&g, i + 1, cases[i].disks, cases[i].bytes[1]);
+		sim_disk_resize(g.disk[0], cases[i].bytes[0]);
+		rig_run(&g, cases[i].fn, &g, current);
+		rig_fini(&g);
+		printf("%s: ok\n", current);
+	}
+	return 0;
+}
