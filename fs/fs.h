@@ -1,8 +1,9 @@
 /* fs: a POSIX tree in a volume: inodes, names, data, xattrs. Knows nothing of FUSE.
  *
  * Every change is one vol_change, vol_write or vol_punch: atomic, and ordered in the volume's
- * history (law 4). Only a truncation that a crash cuts short may leave zeros before the old end. All checks are made inside that step, so that requests on several threads can
- * run at the same time.
+ * history (law 4). Only a truncation that a crash cuts short may leave zeros before the old end.
+ * All checks are made inside that step, so that requests on several threads can run at the same
+ * time.
  *
  * References: the kernel's view of an inode is a "lookup count": fs_lookup, fs_make, fs_link and
  * fs_readdir(plus) add one, fs_forget takes them back. A file's space is kept while it is open

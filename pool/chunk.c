@@ -331,7 +331,22 @@ static bool dev_taken(const struct chunk *c, const struct dev *d, unsigned excep
 	return false;
 }
 
-/* The best device for one more member: another domain first, then the largest free share. */
+/* Is d a better place than best? One that is up to date first: on another, nothing but a device
+ * that may fail again would say that the chunk is current. Then another domain, then the largest
+ * free share. */
+static bool place_better(const struct dev *d, bool other, const struct dev *best, bool best_other)
+{
+	bool online = d->state == DEV_ONLINE;
+
+	if (!best)
+		return true;
+	if (online != (best->state == DEV_ONLINE))
+		return online;
+	if (other != best_other)
+		return other;
+	return (uint64_t)d->slots_free * best->slots > (uint64_t)best->slots_free * d->slots;
+}
+
 struct dev *chunk_place(struct pool *p, const struct chunk *c, unsigned except)
 {
 	struct dev *best = NULL;
@@ -344,10 +359,7 @@ struct dev *chunk_place(struct pool *p, const struct chunk *c, unsigned except)
 		if (!dev_placeable(d) || !d->slots_free || dev_taken(c, d, except))
 			continue;
 		other = !domain_taken(p, c, d, except);
-		if (best && best_other && !other)
-			continue;
-		if (!best || (other && !best_other) ||
-		    (uint64_t)d->slots_free * best->slots > (uint64_t)best->slots_free * d->slots) {
+		if (place_better(d, other, best, best_other)) {
 			best = d;
 			best_other = other;
 		}
