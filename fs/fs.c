@@ -64,7 +64,7 @@ int fs_open(struct vol *v, const struct fs_options *o, struct fs **ret_fs, struc
 	lock_init(&fs->lock);
 	r = fs_node_table_init(fs);
 	if (!r)
-		r = o->read_only ? vol_query(v, open_fn, fs) : vol_change(v, false, open_fn, fs);
+		r = o->read_only ? vol_query(v, open_fn, fs) : vol_change(v, true, open_fn, fs);
 	if (!r)
 		r = fs_reaper_start(fs);
 	if (r) {

@@ -376,11 +376,16 @@ static uint64_t keep_back(uint64_t *f, unsigned n, uint64_t sum, uint64_t keep)
 	if (keep > sum)
 		keep = sum;
 	rest = keep;
+	for (unsigned i = 0; i < n; i++)
+		rest -= keep * f[i] / sum;
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t share = keep * f[i] / sum;
 
+		if (!share && rest) { /* small devices too: nodes want several */
+			share = 1;
+			rest--;
+		}
 		f[i] -= share;
-		rest -= share;
 	}
 	for (; rest; rest--) { /* fewer than devices */
 		unsigned most = 0;
