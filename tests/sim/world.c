@@ -201,6 +201,7 @@ static void options_init(struct world *w)
 {
 	static const uint64_t commit_ns[] = {5 * SIM_MS, 100 * SIM_MS, SIM_SEC, 5 * SIM_SEC};
 	w->popt.cache_bytes = rng_range(&w->rng, 1, 8) << 19;
+	w->popt.data_cache_bytes = rng_range(&w->rng, 0, 4) << 16;
 	w->popt.delta_bytes = rng_range(&w->rng, 2, 8) << 19;
 	w->popt.commit_ns = commit_ns[rng_below(&w->rng, 4)];
 }
