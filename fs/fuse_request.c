@@ -174,7 +174,6 @@ static void init_patch(struct serve *s, struct fuse_init_out *o)
 		if (s->transport == &serve_uring_ops)
 			o->flags2 |= s->init_flags2 & TARN_INIT2_OVER_IO_URING;
 	}
-	atomic_store(&s->running, true);
 }
 
 static ssize_t reply_init(struct serve_worker *w, struct fuse_rq *rq, const struct iovec *iov,
@@ -198,6 +197,8 @@ static ssize_t reply_init(struct serve_worker *w, struct fuse_rq *rq, const stru
 	r = w->s->transport->reply(w, rq, &one, 1);
 	if (r >= 0 && out.o.flags2 & TARN_INIT2_OVER_IO_URING)
 		serve_uring_agreed(w->s); /* from now on the kernel waits for our queues */
+	if (r >= 0 && !out.h.error)
+		atomic_store(&w->s->running, true);
 	return r;
 }
 

@@ -27,6 +27,11 @@ void serve_abort(struct serve *s)
 	serve_end(s, SERVE_END_ABORTED, 0);
 }
 
+bool serve_running(struct serve *s)
+{
+	return atomic_load(&s->running);
+}
+
 static void serve_free(struct serve *s)
 {
 	if (s->se)

@@ -96,5 +96,7 @@ void serve_info_get(struct serve *s, struct serve_info *ret_i);
  * behaviour of --force), requests in flight run to their end without being answered; ended()
  * comes as usual. Returns at once. The mount point stays until mount_umount(). */
 void serve_abort(struct serve *s);
+/* Was the kernel's INIT answered? Any thread, until ended() was called. */
+bool serve_running(struct serve *s);
 
 #endif

@@ -8,7 +8,9 @@
 #include "pool/squeeze.h"
 #include "pool/txn.h"
 
-#define RUN_BLOCKS 128u /* one copy: 512 KiB */
+#define RUN_BLOCKS	128u /* one copy: 512 KiB */
+#define RUN_BUSY_BLOCKS 32u  /* while others wait for the devices, too */
+#define BUSY_NS		100000000ull
 
 struct move {
 	struct chunk *c;
@@ -269,16 +271,23 @@ static void settle_suspects(struct batch *b)
 		b->m[i].failed |= b->m[i].suspect; /* another time */
 }
 
+/* Has a volume been read or written within BUSY_NS? Only the mover's coroutine asks. */
+static bool users_busy(struct pool *p)
+{
+	uint64_t ops = atomic_load_explicit(&p->user_ops, memory_order_relaxed);
+	uint64_t now = reactor_now_ns();
+
+	if (ops != p->user_ops_seen)
+		p->user_busy_until_ns = now + BUSY_NS;
+	p->user_ops_seen = ops;
+	return now < p->user_busy_until_ns;
+}
+
 static void throttle(struct pool *p, uint64_t took_ns, uint32_t blocks)
 {
-	unsigned busy = 0;
-	uint64_t pause = took_ns / 2;
+	uint64_t pause = users_busy(p) ? took_ns * 3 : took_ns / 2;
 
 	lock_take(&p->lock);
-	for (unsigned i = 0; i < p->ndevs; i++)
-		busy += p->devs[i].inflight;
-	if (busy)
-		pause = took_ns * 2;
 	if (p->opt.mover_bytes_per_s) {
 		uint64_t at_rate =
 			(uint64_t)blocks * BLOCK_SIZE * 1000000000ull / p->opt.mover_bytes_per_s;
@@ -297,14 +306,14 @@ static int copy_chunk(struct batch *b, struct move *m)
 
 	for (uint32_t i = 0; i < p->chunk_blocks;) {
 		uint64_t start = reactor_now_ns();
-		uint32_t n = 0;
+		uint32_t n = 0, max = users_busy(p) ? RUN_BUSY_BLOCKS : RUN_BLOCKS;
 		int rc;
 
 		if (!bit_get(m->bits, i)) {
 			i++;
 			continue;
 		}
-		while (n < RUN_BLOCKS && i + n < p->chunk_blocks && bit_get(m->bits, i + n))
+		while (n < max && i + n < p->chunk_blocks && bit_get(m->bits, i + n))
 			n++;
 		if (p->stopping || p->faulted)
 			return ERR_FAULTED;

@@ -23,8 +23,9 @@
  * The log chunk is not copied: it is written in place, and a commit makes its older content
  * unnecessary.
  *
- * Throttle: after each run it sleeps for as long as the I/O took times the load factor, more when
- * requests are waiting.
+ * Throttle: it copies 512 KiB at a time and rests for half as long as that took. While volumes are
+ * read or written it copies 128 KiB and rests three times as long, so that a request rarely waits
+ * for it, and then not for long.
  */
 #ifndef TARN_POOL_MOVER_H
 #define TARN_POOL_MOVER_H

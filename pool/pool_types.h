@@ -5,6 +5,7 @@
  */
 #ifndef TARN_POOL_POOL_TYPES_H
 #define TARN_POOL_POOL_TYPES_H
+#include <stdatomic.h>
 #include <assert.h>
 #include <stdlib.h>
 #include "base/co.h"
@@ -152,7 +153,9 @@ struct pool {
 	bool mover_wanted, mover_running, rebalancing;
 	struct waitq mover_waiters;
 	uint64_t mover_done_blocks, mover_moved_chunks;
-	uint64_t squeeze_next_ns; /* not before */
+	uint64_t squeeze_next_ns;		    /* not before */
+	_Atomic uint64_t user_ops;		    /* reads and writes of volumes */
+	uint64_t user_ops_seen, user_busy_until_ns; /* the mover's view of them */
 
 	uint32_t chunk_blocks;
 	uint64_t next_chunk_id, next_volume_id;

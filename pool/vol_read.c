@@ -361,6 +361,7 @@ int vol_read(struct vol *v, uint64_t object, uint64_t off, uint64_t len, void *b
 		return 0;
 	if (off > VOL_OBJECT_BYTES_MAX || len > VOL_OBJECT_BYTES_MAX - off)
 		return -EFBIG;
+	atomic_fetch_add_explicit(&v->p->user_ops, 1, memory_order_relaxed);
 	end = (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE;
 	if (!(off % BLOCK_SIZE) && !(len % BLOCK_SIZE) && !((uintptr_t)buf % BLOCK_SIZE))
 		return vol_read_blocks(v, object, first, end - first, buf);

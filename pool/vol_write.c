@@ -164,6 +164,7 @@ static int write_locked(struct wop *w)
 		delta_put(v, w->object, w->lblk + i, w->bufs[i]);
 	vol_changed_locked(v);
 	v->p->user_write_bytes += w->len;
+	atomic_fetch_add_explicit(&v->p->user_ops, 1, memory_order_relaxed);
 	if (v->p->arena.used > v->p->arena.count / 4)
 		flush_request_locked(v->p);
 	return 0;

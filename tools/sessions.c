@@ -13,8 +13,9 @@
 #include "tools/log.h"
 #include "tools/names.h"
 
-#define LINGER_MS 5000	/* an unmounted session has so long to notice */
-#define ABORT_MS  30000 /* a cut-off session has so long to end */
+#define INIT_WAIT_MS 2000
+#define LINGER_MS    5000  /* an unmounted session has so long to notice */
+#define ABORT_MS     30000 /* a cut-off session has so long to end */
 
 struct session {
 	struct session *next;
@@ -113,6 +114,25 @@ static void root_owner(struct vol *v, struct serve_options *so)
 	free(buf);
 }
 
+/* Listed, and the kernel's INIT not answered yet. */
+static bool session_starting(struct daemon *d, const struct session *x)
+{
+	bool starting = false;
+	pthread_mutex_lock(&d->mutex);
+	for (const struct session *y = d->sessions; y; y = y->next)
+		starting |= y == x && y->s && !serve_running(y->s);
+	pthread_mutex_unlock(&d->mutex);
+	return starting;
+}
+
+/* What is mounted answers, and shows the transport that was agreed on. The kernel sends INIT with
+ * the mount itself, so this is short. */
+static void session_wait(struct daemon *d, const struct session *x)
+{
+	for (unsigned i = 0; i < INIT_WAIT_MS && session_starting(d, x); i++)
+		co_sleep_ns(1000000);
+}
+
 int session_start(struct daemon *d, const struct session_options *o, struct err *e)
 {
 	struct session *x = NULL;
@@ -155,6 +175,8 @@ int session_start(struct daemon *d, const struct session_options *o, struct err 
 	else
 		x->s = s;
 	pthread_mutex_unlock(&d->mutex);
+	if (!r)
+		session_wait(d, x);
 	return r;
 }
 
