@@ -483,6 +483,8 @@ static void durable(struct commit *cm)
 	ilog_durable_locked(p);
 	vol_durable_marks(p);
 	space_release(p);
+	if (find_empty(p)) /* the next commit gives their slots back, also when nobody writes */
+		txn_mark_dirty_locked(p);
 	lock_drop(&p->lock);
 }
 
