@@ -1,6 +1,7 @@
 #include "pool/chunk.h"
 #include <string.h>
 #include "pool/event.h"
+#include "pool/place.h"
 #include "pool/space.h"
 
 /* ---- device slots ---- */
@@ -44,25 +45,6 @@ void dev_slots_recount(struct dev *d)
 	d->slots_free = 0;
 	for (uint32_t i = 0; i < end; i++)
 		d->slots_free += !bit_get(d->slot_used, i);
-}
-
-static int slot_take(struct dev *d)
-{
-	uint32_t end = d->slots_limit ? d->slots_limit : d->slots;
-
-	for (uint32_t w = 0; w < (d->slots + 63) / 64; w++) {
-		uint32_t i;
-
-		if (d->slot_used[w] == UINT64_MAX)
-			continue;
-		i = w * 64 + (uint32_t)__builtin_ctzll(~d->slot_used[w]);
-		if (i >= end)
-			break;
-		bit_set(d->slot_used, i);
-		d->slots_free--;
-		return (int)i;
-	}
-	return -1;
 }
 
 /* ---- table ---- */
@@ -130,7 +112,7 @@ bool chunk_complete(const struct pool *p, const struct chunk *c)
 
 void chunk_count_free(struct pool *p, struct chunk *c, int64_t blocks)
 {
-	struct chunk_list *l = &p->lists[c->kind][c->copies];
+	struct chunk_list *l = &p->lists[c->kind][chunk_policy(c)];
 
 	if (c->usable)
 		l->free_blocks += (uint64_t)blocks;
@@ -161,13 +143,13 @@ void chunk_usable_update(struct pool *p)
 		}
 	leave_incomplete(p, &p->wp_meta);
 	leave_incomplete(p, &p->wp_boot);
-	for (unsigned k = 1; k <= COPIES_MAX; k++)
+	for (unsigned k = 0; k < POLICIES; k++)
 		leave_incomplete(p, &p->wp_data[k]);
 }
 
 static int table_add(struct pool *p, struct chunk *c)
 {
-	struct chunk_list *l = &p->lists[c->kind][c->copies];
+	struct chunk_list *l = &p->lists[c->kind][chunk_policy(c)];
 	size_t at;
 
 	if (p->chunk_count >= p->chunk_hash_size && table_grow(p))
@@ -214,18 +196,23 @@ void chunk_mark_dirty(struct pool *p, struct chunk *c)
 
 int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *p, struct err *e)
 {
+	unsigned copies = cd->copies & 15, class = cd->copies >> 4;
+
 	if (cd->version != 1)
 		return err_set(e, ERR_VERSION, "chunk %llx: record version %u is not known",
 			       (unsigned long long)id, cd->version);
 	if (le64_get(cd->id) != id || !id)
 		return err_set(e, ERR_FORMAT, "chunk %llx: record names chunk %llx",
 			       (unsigned long long)id, (unsigned long long)le64_get(cd->id));
-	if (cd->kind < CHUNK_BOOT || cd->kind > CHUNK_DATA || cd->copies < 1 ||
-	    cd->copies > COPIES_MAX || cd->members_count < 1 ||
-	    cd->members_count > SB_MEMBERS_MAX || le32_get(cd->used_blocks) > p->chunk_blocks)
+	if (cd->kind < CHUNK_BOOT || cd->kind > CHUNK_DATA || copies < 1 || copies > COPIES_MAX ||
+	    class > CLASSES_MAX || cd->members_count < 1 || cd->members_count > SB_MEMBERS_MAX ||
+	    le32_get(cd->used_blocks) > p->chunk_blocks)
 		return err_set(e, ERR_FORMAT,
 			       "chunk %llx: kind, copies, members or use out of bounds",
 			       (unsigned long long)id);
+	if (class && (cd->kind != CHUNK_DATA || !p->classes[class][0]))
+		return err_set(e, ERR_FORMAT, "chunk %llx: class %u is not known",
+			       (unsigned long long)id, class);
 	for (unsigned i = 0; i < cd->members_count; i++) {
 		unsigned d = le16_get(cd->members[i].dev_id);
 
@@ -256,7 +243,8 @@ int chunk_load(struct pool *p, const struct chunk_disk *cd)
 		return -ENOMEM;
 	c->id = id;
 	c->kind = cd->kind;
-	c->copies = cd->copies;
+	c->copies = cd->copies & 15;
+	c->class = cd->copies >> 4;
 	c->nmembers = cd->members_count;
 	c->created_txn = le64_get(cd->created_txn);
 	c->used = le32_get(cd->used_blocks);
@@ -281,7 +269,7 @@ void chunk_to_disk(const struct chunk *c, struct chunk_disk *cd)
 	memset(cd, 0, sizeof *cd);
 	cd->version = 1;
 	cd->kind = c->kind;
-	cd->copies = c->copies;
+	cd->copies = (uint8_t)(c->copies | c->class << 4);
 	cd->members_count = c->nmembers;
 	cd->used_blocks = le32_of(c->used);
 	cd->id = le64_of(c->id);
@@ -295,15 +283,6 @@ void chunk_to_disk(const struct chunk *c, struct chunk_disk *cd)
 
 /* ---- placement ---- */
 
-static unsigned devs_in_service(const struct pool *p)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < p->ndevs; i++)
-		n += dev_placeable(&p->devs[i]);
-	return n;
-}
-
 uint8_t chunk_meta_copies(const struct pool *p)
 {
 	unsigned n = 0;
@@ -314,161 +293,54 @@ uint8_t chunk_meta_copies(const struct pool *p)
 	return (uint8_t)(n < 3 ? n ? n : 1 : 3);
 }
 
-static bool domain_taken(const struct pool *p, const struct chunk *c, const struct dev *d,
-			 unsigned except)
+static void give_back(struct pool *p, struct chunk *c)
 {
 	for (unsigned i = 0; i < c->nmembers; i++)
-		if (i != except && d->domain[0] && !strcmp(p->devs[c->m[i].dev].domain, d->domain))
-			return true;
-	return false;
+		dev_slot_release(&p->devs[c->m[i].dev], c->m[i].slot);
+	chunk_free(c);
 }
 
-static bool dev_taken(const struct chunk *c, const struct dev *d, unsigned except)
+/* Members on different devices. use_reserve: fewer are better than none, which is completed when
+ * there is room; and outside the class is better than nowhere. */
+static bool place_all(struct pool *p, struct chunk *c, bool use_reserve)
 {
-	for (unsigned i = 0; i < c->nmembers; i++)
-		if (i != except && c->m[i].dev == d->id)
-			return true;
-	return false;
-}
+	unsigned want = place_devs(p, c->class);
 
-/* Is d a better place than best? One that is up to date first: on another, nothing but a device
- * that may fail again would say that the chunk is current. Then another domain, then the largest
- * free share. */
-static bool place_better(const struct dev *d, bool other, const struct dev *best, bool best_other)
-{
-	bool online = d->state == DEV_ONLINE;
-
-	if (!best)
-		return true;
-	if (online != (best->state == DEV_ONLINE))
-		return online;
-	if (other != best_other)
-		return other;
-	return (uint64_t)d->slots_free * best->slots > (uint64_t)best->slots_free * d->slots;
-}
-
-struct dev *chunk_place(struct pool *p, const struct chunk *c, unsigned except)
-{
-	struct dev *best = NULL;
-	bool best_other = false;
-
-	for (unsigned i = 0; i < p->ndevs; i++) {
-		struct dev *d = &p->devs[i];
-		bool other;
-
-		if (!dev_placeable(d) || !d->slots_free || dev_taken(c, d, except))
-			continue;
-		other = !domain_taken(p, c, d, except);
-		if (place_better(d, other, best, best_other)) {
-			best = d;
-			best_other = other;
-		}
-	}
-	return best;
-}
-
-/* Take `keep` of the free slots away, from each device its share, exactly that many in sum:
- * rounding up on each would deny what was promised when the pool is nearly full. What is left. */
-static uint64_t keep_back(uint64_t *f, unsigned n, uint64_t sum, uint64_t keep)
-{
-	uint64_t left = 0, rest;
-
-	if (keep > sum)
-		keep = sum;
-	rest = keep;
-	for (unsigned i = 0; i < n; i++)
-		rest -= keep * f[i] / sum;
-	for (unsigned i = 0; i < n; i++) {
-		uint64_t share = keep * f[i] / sum;
-
-		if (!share && rest) { /* small devices too: nodes want several */
-			share = 1;
-			rest--;
-		}
-		f[i] -= share;
-	}
-	for (; rest; rest--) { /* fewer than devices */
-		unsigned most = 0;
-
-		for (unsigned i = 1; i < n; i++)
-			if (f[i] > f[most])
-				most = i;
-		f[most]--;
-	}
-	for (unsigned i = 0; i < n; i++)
-		left += f[i];
-	return left;
-}
-
-/* Chunk creatable for n copies: the largest m with sum(min(free_i, m)) >= n * m. */
-uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots)
-{
-	uint64_t f[POOL_DEVS_MAX], sum = 0, lo = 0, hi = 0;
-	unsigned n = 0, want = devs_in_service(p);
-
-	if (want > copies)
-		want = copies;
-	for (unsigned i = 0; i < p->ndevs; i++)
-		if (dev_placeable(&p->devs[i]) && p->devs[i].slots_free) {
-			f[n] = p->devs[i].slots_free;
-			sum += f[n++];
-		}
-	if (!sum || n < want || !want)
-		return 0;
-	hi = keep_back(f, n, sum, keep_slots) / want;
-	while (lo < hi) {
-		uint64_t mid = (lo + hi + 1) / 2, have = 0;
-
-		for (unsigned i = 0; i < n; i++)
-			have += f[i] < mid ? f[i] : mid;
-		if (have >= want * mid)
-			lo = mid;
-		else
-			hi = mid - 1;
-	}
-	return lo;
-}
-
-/* Slots for a new chunk; fewer than it wants when there are no more. */
-static void take_slots(struct pool *p, struct chunk *c, unsigned want)
-{
-	while (c->nmembers < want) {
-		struct dev *d = chunk_place(p, c, MEMBERS_MAX);
-
-		if (!d)
+	if (want > c->copies)
+		want = c->copies;
+	while (c->nmembers < want)
+		if (place_member(p, c, MEMBERS_MAX, use_reserve ? PLACE_ANYHOW : PLACE_SPARING, 0) <
+		    0)
 			break;
-		c->m[c->nmembers].dev = (uint16_t)d->id;
-		c->m[c->nmembers++].slot = (uint32_t)slot_take(d);
-	}
+	if (!use_reserve)
+		return want && c->nmembers == want;
+	want = place_devs(p, 0) < c->copies ? place_devs(p, 0) : c->copies;
+	for (bool none = !c->nmembers; none && c->nmembers < want;)
+		if (place_member(p, c, MEMBERS_MAX, PLACE_OUTSIDE, 0) < 0)
+			break;
+	return c->nmembers;
 }
 
-int chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve,
+int chunk_create(struct pool *p, uint8_t kind, unsigned policy, bool use_reserve,
 		 struct chunk **ret_c)
 {
 	struct chunk *c = calloc(1, sizeof *c);
-	unsigned want = devs_in_service(p);
 	int rc = 0;
 
 	if (!c)
 		return -ENOMEM;
 	c->id = p->next_chunk_id;
 	c->kind = kind;
-	c->copies = copies;
+	c->copies = (uint8_t)policy_copies(policy);
+	c->class = (uint8_t)policy_class(policy);
 	c->created_txn = p->open ? p->open->nr : 1;
 	c->new_record = true;
-	if (want > copies)
-		want = copies;
-	take_slots(p, c, want);
-	if (use_reserve && c->nmembers)
-		want = c->nmembers; /* better than nowhere; completed when there is room */
-	if (!want || c->nmembers < want)
+	if (!place_all(p, c, use_reserve))
 		rc = -ENOSPC;
 	else if (space_bits_alloc(p, c) || table_add(p, c))
 		rc = -ENOMEM;
 	if (rc) {
-		for (unsigned i = 0; i < c->nmembers; i++)
-			dev_slot_release(&p->devs[c->m[i].dev], c->m[i].slot);
-		chunk_free(c);
+		give_back(p, c);
 		return rc;
 	}
 	p->next_chunk_id++;
@@ -481,14 +353,7 @@ bool chunk_add_members(struct pool *p, struct chunk *c)
 {
 	bool added = false;
 
-	while (c->nmembers < c->copies) {
-		struct dev *d = chunk_place(p, c, MEMBERS_MAX);
-
-		if (!d)
-			break;
-		c->m[c->nmembers].dev = (uint16_t)d->id;
-		c->m[c->nmembers].stale_since = 1;
-		c->m[c->nmembers++].slot = (uint32_t)slot_take(d);
+	while (c->nmembers < c->copies && place_member(p, c, MEMBERS_MAX, PLACE_ANYHOW, 1) >= 0) {
 		chunk_mark_dirty(p, c);
 		added = true;
 	}
@@ -504,13 +369,11 @@ void chunk_clear_dirty(struct pool *p, struct chunk *c)
 
 int chunk_member_add(struct pool *p, struct chunk *c, unsigned from)
 {
-	struct dev *d = chunk_place(p, c, from);
+	int i = place_member(p, c, from, PLACE_ANYHOW, 1);
 
-	if (!d || c->nmembers == MEMBERS_MAX)
-		return -1;
-	c->m[c->nmembers] = (struct member){(uint16_t)d->id, (uint32_t)slot_take(d), 1};
-	chunk_mark_dirty(p, c);
-	return c->nmembers++;
+	if (i >= 0)
+		chunk_mark_dirty(p, c);
+	return i;
 }
 
 static bool queue_slot(struct txn *t, uint16_t dev, uint32_t slot)
@@ -539,7 +402,7 @@ void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i)
 
 void chunk_remove(struct pool *p, struct chunk *c)
 {
-	struct chunk_list *l = &p->lists[c->kind][c->copies];
+	struct chunk_list *l = &p->lists[c->kind][chunk_policy(c)];
 
 	assert(!c->used && !c->busy_count && !c->is_write_point);
 	unlink_from(&p->chunk_hash[hash_pos(p, c->id)], c, offsetof(struct chunk, hash_next));
@@ -555,7 +418,8 @@ void chunk_remove(struct pool *p, struct chunk *c)
 
 void chunk_set_copies(struct pool *p, struct chunk *c, uint8_t copies)
 {
-	struct chunk_list *from = &p->lists[c->kind][c->copies], *to = &p->lists[c->kind][copies];
+	struct chunk_list *from = &p->lists[c->kind][chunk_policy(c)],
+			  *to = &p->lists[c->kind][policy_of(copies, c->class)];
 	int64_t free_blocks = p->chunk_blocks - c->used - c->busy_count;
 
 	chunk_count_free(p, c, -free_blocks);
@@ -616,8 +480,9 @@ void dev_fault_locked(struct pool *p, struct dev *d, int code, const char *doing
 	if (d->state != DEV_ONLINE && d->state != DEV_RESYNC)
 		return;
 	for (unsigned i = 0; i < p->ndevs; i++)
-		others += i != d->id && p->devs[i].state == DEV_ONLINE;
-	if (!others && d->state == DEV_ONLINE) {
+		others += i != d->id && p->devs[i].state == DEV_ONLINE &&
+			  !(p->devs[i].flags & DEV_F_SPARE); /* a spare serves nothing */
+	if (!others && !(d->flags & DEV_F_SPARE) && d->state == DEV_ONLINE) {
 		pool_fault_locked(p, code, "the last device failed");
 		return;
 	}

@@ -23,10 +23,10 @@ struct chunk *chunk_find(struct pool *p, uint64_t id);
 int chunk_load(struct pool *p, const struct chunk_disk *cd);
 int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *p, struct err *e);
 void chunk_to_disk(const struct chunk *c, struct chunk_disk *ret_cd);
-/* Create a chunk with slots on different devices (failure domains first, then free share). Fewer
- * members than copies only when fewer devices are in service, or (use_reserve) when there is no
- * room for more. -ENOSPC: no slots; -ENOMEM. */
-int chunk_create(struct pool *p, uint8_t kind, uint8_t copies, bool use_reserve,
+/* Create a chunk with slots on different devices of its class (place.h). Fewer members than copies
+ * only when fewer devices are in service, or (use_reserve) when there is no room for more; then, at
+ * last, outside its class. -ENOSPC: no slots; -ENOMEM. */
+int chunk_create(struct pool *p, uint8_t kind, unsigned policy, bool use_reserve,
 		 struct chunk **ret_c);
 void chunk_mark_dirty(struct pool *p, struct chunk *c);
 void chunk_clear_dirty(struct pool *p, struct chunk *c);
@@ -39,10 +39,6 @@ uint8_t chunk_meta_copies(const struct pool *p);
 bool chunk_meta_copies_update(struct pool *p);
 /* Give chunk members it lacks for its policy, stale from the beginning; true when one was added. */
 bool chunk_add_members(struct pool *p, struct chunk *c);
-/* How many chunks of this many copies could be created, with keep_slots fewer slots. */
-uint64_t chunk_creatable(struct pool *p, unsigned copies, uint64_t keep_slots);
-/* Where one more member would go when the one at `except` (MEMBERS_MAX: none) were not there. */
-struct dev *chunk_place(struct pool *p, const struct chunk *c, unsigned except);
 /* Give the chunk one more member, stale from the beginning, instead of the one at `from` (whose
  * failure domain may be used again). Its index, or -1 when there is no place. / Take a member away;
  * its slot is free when the open transaction is durable. */

@@ -1,6 +1,7 @@
 /* commit: make the open transaction durable. See txn.h for the picture. */
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/class.h"
 #include "pool/event.h"
 #include "pool/flush.h"
 #include "pool/ilog.h"
@@ -202,7 +203,7 @@ static int freeze_space(struct commit *cm)
 
 static struct chunk *find_empty(struct pool *p)
 {
-	for (unsigned k = 1; k <= COPIES_MAX; k++)
+	for (unsigned k = 0; k < POLICIES; k++)
 		for (unsigned kind = CHUNK_META; kind <= CHUNK_DATA;
 		     kind += CHUNK_DATA - CHUNK_META)
 			for (struct chunk *c = p->lists[kind][k].head; c; c = c->list_next)
@@ -281,6 +282,7 @@ static void fill_sb(struct pool *p, struct sb_disk *sb, uint64_t txn, bool clean
 	root_to_disk(&p->map, &sb->map);
 	root_to_disk(&p->space, &sb->space);
 	root_to_disk(&p->root, &sb->root);
+	class_to_sb(p, sb);
 	for (unsigned k = 1; k <= COPIES_MAX; k++)
 		for (struct chunk *c = p->lists[CHUNK_BOOT][k].head; c; c = c->list_next)
 			if (boot < SB_BOOT_MAX)
@@ -481,6 +483,8 @@ static void durable(struct commit *cm)
 	ilog_durable_locked(p);
 	vol_durable_marks(p);
 	space_release(p);
+	if (find_empty(p)) /* the next commit gives their slots back, also when nobody writes */
+		txn_mark_dirty_locked(p);
 	lock_drop(&p->lock);
 }
 

@@ -205,7 +205,7 @@ void delta_put(struct vol *v, uint64_t object, uint64_t lblk, uint32_t buf)
 
 	if (s->present & 1u << i) {
 		dbuf_unref(v->p, s->buf[i]);
-		space_unadmit(v->p, v->copies, 1);
+		space_unadmit(v->p, vol_policy(v), 1);
 	} else {
 		s->present |= 1u << i;
 		v->active_blocks++;
@@ -250,7 +250,7 @@ static void drop_in_seg(struct vol *v, struct dseg *s, bool active, uint64_t lbl
 			continue;
 		}
 		v->active_blocks--;
-		space_unadmit(v->p, v->copies, 1);
+		space_unadmit(v->p, vol_policy(v), 1);
 		if (s->unlogged & 1u << i) {
 			s->unlogged &= ~(1u << i);
 			v->unlogged_blocks--;

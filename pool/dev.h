@@ -45,6 +45,7 @@ struct dev_backend {
 	uint64_t size_bytes;
 	bool is_block; /* block device */
 	bool rotational;
+	bool nvme;
 	bool direct; /* O_DIRECT in use */
 	char path[4096];
 };

@@ -200,6 +200,17 @@ static bool is_rotational(dev_t dev)
 	return read_flag_file(disk) || read_flag_file(parent);
 }
 
+/* Is it, or is it on, an NVMe namespace? The kernel's name for it says so. */
+static bool is_nvme(dev_t dev)
+{
+	char path[64], to[512];
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(dev), minor(dev));
+	ssize_t n = readlink(path, to, sizeof(to) - 1);
+	to[n > 0 ? n : 0] = 0;
+	const char *name = strrchr(to, '/');
+	return name && !strncmp(name + 1, "nvme", 4);
+}
+
 static int open_locked(const char *path, unsigned flags, bool is_block, bool *ret_direct,
 		       struct err *e)
 {
@@ -238,6 +249,7 @@ static int fill_backend(struct dev_file *f, const struct stat *st)
 		ret = device_size(f->fd, st, &b->size_bytes);
 	b->is_block = S_ISBLK(st->st_mode);
 	b->rotational = is_rotational(b->is_block ? st->st_rdev : st->st_dev);
+	b->nvme = b->is_block && is_nvme(st->st_rdev);
 	b->ops = &dev_file_ops;
 	return ret;
 }

@@ -20,9 +20,9 @@ static void chunk_to_text(FILE *f, const struct btree_item *it)
 		fprintf(f, "chunk: invalid (%u bytes)", it->len);
 		return;
 	}
-	fprintf(f, "chunk %" PRIx64 " %s copies %u used %u created %" PRIu64, le64_get(cd->id),
-		kinds[cd->kind <= CHUNK_DATA ? cd->kind : 0], cd->copies, le32_get(cd->used_blocks),
-		le64_get(cd->created_txn));
+	fprintf(f, "chunk %" PRIx64 " %s copies %u class %u used %u created %" PRIu64,
+		le64_get(cd->id), kinds[cd->kind <= CHUNK_DATA ? cd->kind : 0], cd->copies & 15,
+		cd->copies >> 4, le32_get(cd->used_blocks), le64_get(cd->created_txn));
 	for (unsigned i = 0; i < cd->members_count && i < SB_MEMBERS_MAX; i++) {
 		fprintf(f, " dev %u slot %u", le16_get(cd->members[i].dev_id),
 			le32_get(cd->members[i].slot));

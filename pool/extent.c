@@ -30,8 +30,7 @@ int extent_decode(const struct btree_item *it, struct extent *x)
 		return ERR_FORMAT;
 	ncrc = x->codec == EXTENT_RESERVED ? 0 : x->stored_blocks;
 	if (!x->blocks || x->lblk + x->blocks > LBLK_END || x->blocks > EXTENT_BLOCKS_MAX ||
-	    x->stored_blocks > EXTENT_BLOCKS_MAX ||
-	    it->len != sizeof *d + ncrc * 4)
+	    x->stored_blocks > EXTENT_BLOCKS_MAX || it->len != sizeof *d + ncrc * 4)
 		return ERR_FORMAT;
 	if (x->codec == EXTENT_RAW &&
 	    (x->stored_blocks != x->blocks || x->skip || !addr_chunk(x->addr)))
@@ -258,7 +257,7 @@ static void free_old(struct vol *v, struct plan *pl, unsigned i, uint64_t lblk, 
 			return;
 		}
 		v->reserved_blocks -= to - from;
-		space_unadmit(v->p, v->copies, to - from);
+		space_unadmit(v->p, vol_policy(v), to - from);
 		return;
 	}
 	v->logical_blocks -= to - from;

@@ -23,7 +23,7 @@ struct job {
 	uint32_t present[FLUSH_JOB_BLOCKS]; /* of each segment when it was taken */
 	uint32_t held[FLUSH_JOB_BLOCKS];    /* a reference on every buffer taken */
 	unsigned nsegs, blocks;
-	uint8_t copies; /* the policy when it was taken: its admission is under it */
+	unsigned policy; /* when it was taken: its admission is under it */
 	struct piece *pieces;
 	bool tail;
 	struct txn *txn;
@@ -276,7 +276,7 @@ static int enter_step(struct pool *p, void *arg)
 			return rc;
 	}
 	en->need = NULL;
-	rc = space_alloc_data(p, en->j->copies, pc->x.stored_blocks, &pc->x.addr, &got, &en->need);
+	rc = space_alloc_data(p, en->j->policy, pc->x.stored_blocks, &pc->x.addr, &got, &en->need);
 	if (rc == ERR_NEED_NODE) {
 		en->need_id = en->need->id;
 		return ERR_LAST;
@@ -449,7 +449,7 @@ static void redo(struct job *j)
 				return;
 			}
 			dbuf_ref(p, s->buf[i]);
-			p->reserved[v->copies]++;
+			p->reserved[vol_policy(v)]++;
 			delta_put(v, s->object, at, s->buf[i]);
 		}
 	}
@@ -493,7 +493,7 @@ static void job_main(void *arg)
 	lock_take(&p->lock);
 	if (rc)
 		pool_fault_locked(p, rc, "flush dirty data");
-	space_unadmit(p, j->copies, j->blocks);
+	space_unadmit(p, j->policy, j->blocks);
 	j->txn = p->open;
 	j->txn->data_io++;
 	for (unsigned k = 0; k < j->nsegs; k++)
@@ -538,7 +538,7 @@ static int job_start_locked(struct vol *v, bool tail)
 	j->p = v->p;
 	j->v = v;
 	j->tail = tail;
-	j->copies = v->copies;
+	j->policy = vol_policy(v);
 	/* Queued, not run yet: it finds what is collected now. */
 	if (!next_seg(v) || co_spawn(reactor_current(), job_main, j)) {
 		int rc = next_seg(v) ? -ENOMEM : -ENOENT;

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
+#include "pool/spare.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
@@ -11,7 +12,8 @@
 #define SAMPLE_VOLUMES 32u
 
 struct settings_disk {
-	uint8_t version, pad[7];
+	uint8_t version, pad[3];
+	le32 spare_after_s;
 	le64 retention_s;
 };
 struct history_disk {
@@ -146,22 +148,56 @@ static int step_settings(struct pool *p, void *arg)
 	int rc = btree_get(&p->root, (struct key){JOURNAL_SETTINGS, 1, 0}, &it);
 
 	(void)arg;
-	if (!rc && it.len == sizeof(struct settings_disk))
-		p->trash_retention_s =
-			le64_get(((const struct settings_disk *)it.value)->retention_s);
+	if (!rc && it.len == sizeof(struct settings_disk)) {
+		const struct settings_disk *s = it.value;
+		uint32_t after = le32_get(s->spare_after_s);
+
+		p->trash_retention_s = le64_get(s->retention_s);
+		p->spare_after_s = !after		 ? SPARE_AFTER_S
+				   : after == UINT32_MAX ? SPARE_NEVER
+							 : after;
+	}
 	return rc == -ENOENT ? 0 : rc;
+}
+
+static int settings_put(struct pool *p)
+{
+	struct settings_disk s = {.version = 1};
+	int rc;
+
+	lock_take(&p->lock);
+	s.retention_s = le64_of(p->trash_retention_s);
+	s.spare_after_s =
+		le32_of(p->spare_after_s < UINT32_MAX ? (uint32_t)p->spare_after_s : UINT32_MAX);
+	lock_drop(&p->lock);
+	rc = journal_put(p, JOURNAL_SETTINGS, 0, 0, &s, sizeof s);
+	return rc ? rc : txn_commit_wait(p);
+}
+
+int pool_set_spare_after(struct pool *p, uint64_t seconds)
+{
+	lock_take(&p->lock);
+	p->spare_after_s = seconds ? seconds : SPARE_NEVER;
+	lock_drop(&p->lock);
+	return settings_put(p);
+}
+
+uint64_t pool_spare_after(struct pool *p)
+{
+	uint64_t s;
+
+	lock_take(&p->lock);
+	s = p->spare_after_s;
+	lock_drop(&p->lock);
+	return s;
 }
 
 int pool_set_trash_retention(struct pool *p, uint64_t seconds)
 {
-	struct settings_disk s = {.version = 1, .retention_s = le64_of(seconds)};
-	int rc;
-
 	lock_take(&p->lock);
 	p->trash_retention_s = seconds;
 	lock_drop(&p->lock);
-	rc = journal_put(p, JOURNAL_SETTINGS, 0, 0, &s, sizeof s);
-	return rc ? rc : txn_commit_wait(p);
+	return settings_put(p);
 }
 
 int journal_load(struct pool *p)
@@ -332,8 +368,10 @@ void journal_to_text(FILE *f, const struct btree_item *it)
 		fprintf(f, "use in hour %" PRIu64 ": %" PRIu64 " of %" PRIu64 " bytes",
 			it->key.offset, le64_get(u->used), le64_get(u->total));
 	} else if (it->key.object == JOURNAL_SETTINGS && it->len == sizeof(struct settings_disk)) {
-		fprintf(f, "settings: trash retention %" PRIu64 " s",
-			le64_get(((const struct settings_disk *)it->value)->retention_s));
+		const struct settings_disk *s = it->value;
+
+		fprintf(f, "settings: trash retention %" PRIu64 " s, spare after %u s",
+			le64_get(s->retention_s), le32_get(s->spare_after_s));
 	} else {
 		fprintf(f, "pool item object %" PRIu64 ": invalid (%u bytes)", it->key.object,
 			it->len);

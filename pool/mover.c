@@ -1,7 +1,9 @@
 #include "pool/mover.h"
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/class.h"
 #include "pool/event.h"
+#include "pool/place.h"
 #include "pool/sb.h"
 #include "pool/scrub.h"
 #include "pool/space.h"
@@ -34,7 +36,8 @@ static bool must_leave(const struct pool *p, const struct member *m)
 {
 	const struct dev *d = &p->devs[m->dev];
 
-	return d->flags & DEV_F_EVACUATE || (d->slots_limit && m->slot >= d->slots_limit);
+	return d->flags & (DEV_F_EVACUATE | DEV_F_SPARE) ||
+	       (d->slots_limit && m->slot >= d->slots_limit);
 }
 
 static unsigned permille_used(const struct dev *d)
@@ -48,11 +51,17 @@ static bool placeable(const struct dev *d)
 	       !d->slots_limit;
 }
 
+/* Can a member outside its class go back? */
+static bool returns(struct pool *p, const struct chunk *c, unsigned from)
+{
+	return class_misplaced(p, c, &c->m[from]) && place_find(p, c, from);
+}
+
 /* Rebalance: would the member go to a device that is emptier even with it than the old one is now?
  * (Else the two would pass it to and fro for ever.) */
 static bool gains(struct pool *p, const struct chunk *c, unsigned from)
 {
-	const struct dev *old = &p->devs[c->m[from].dev], *d = chunk_place(p, c, from);
+	const struct dev *old = &p->devs[c->m[from].dev], *d = place_find(p, c, from);
 
 	return d && d != old && permille_used(d) + 1000 / d->slots + 20 < permille_used(old);
 }
@@ -60,7 +69,7 @@ static bool gains(struct pool *p, const struct chunk *c, unsigned from)
 static bool pick_member_to_move(struct pool *p, const struct chunk *c, uint8_t *ret_from)
 {
 	for (unsigned k = 0; k < c->nmembers; k++)
-		if (must_leave(p, &c->m[k])) {
+		if (must_leave(p, &c->m[k]) || returns(p, c, k)) {
 			*ret_from = (uint8_t)k;
 			return true;
 		}
@@ -106,6 +115,8 @@ static void batch_consider(struct batch *b, struct chunk *c)
 	uint8_t from;
 	int to;
 
+	for (unsigned k = 0; k < c->nmembers; k++)
+		p->misplaced |= class_misplaced(p, c, &c->m[k]);
 	if (c->moving || c->condemned || c->draining || !has_current(p, c) ||
 	    c->nmembers == MEMBERS_MAX || !pick_member_to_move(p, c, &from))
 		return;
@@ -142,8 +153,10 @@ static void batch_pick(struct batch *b)
 	quiet_locked(p);
 	/* Metadata first: it needs the most devices, and must not find them filled by data. */
 	batch_pick_kind(b, false);
-	if (!b->n)
-		batch_pick_kind(b, true);
+	if (b->n)
+		return;
+	p->misplaced = false; /* unless some are met */
+	batch_pick_kind(b, true);
 }
 
 /* ---- copying ---- */
@@ -551,9 +564,12 @@ static bool must_empty(const struct pool *p)
 {
 	bool w = false;
 
-	for (unsigned i = 0; i < p->ndevs; i++)
-		w |= p->devs[i].state != DEV_NONE &&
-		     (p->devs[i].flags & DEV_F_EVACUATE || p->devs[i].slots_limit);
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		const struct dev *d = &p->devs[i];
+
+		w |= d->state != DEV_NONE && (d->flags & DEV_F_EVACUATE || d->slots_limit ||
+					      (d->flags & DEV_F_SPARE && !dev_empty(p, d)));
+	}
 	return w;
 }
 
@@ -608,7 +624,7 @@ void mover_main(void *arg)
 					  "devices are balanced; %llu chunks moved",
 					  (unsigned long long)p->mover_moved_chunks);
 		}
-		p->mover_wanted = p->rebalancing || must_empty(p);
+		p->mover_wanted = p->rebalancing || p->misplaced || must_empty(p);
 		if (p->mover_wanted) { /* no room now: look again later */
 			lock_drop(&p->lock);
 			co_sleep_ns(1000000000);

@@ -12,6 +12,7 @@
 #include "pool/resync.h"
 #include "pool/sb.h"
 #include "pool/space.h"
+#include "pool/spare.h"
 #include "pool/squeeze.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -39,6 +40,7 @@ struct pool *pool_alloc(const struct pool_options *o)
 	if (!p->opt.commit_ns)
 		p->opt.commit_ns = 5000000000ull;
 	p->trash_retention_s = 24 * 3600;
+	p->spare_after_s = SPARE_AFTER_S;
 	lock_init(&p->lock);
 	lock_init(&p->hb_lock);
 	p->sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
@@ -124,6 +126,7 @@ static void tick(struct pool *p)
 	for (uint32_t i = 0; beat && i < p->ndevs; i++)
 		pool_dev_close_failed(p, i, false);
 	resync_start_wanted(p);
+	spare_tick(p);
 	if (now - p->journal_last_ns >= 60000000000ull && !p->faulted && p->durable_txn) {
 		p->journal_last_ns = now;
 		journal_tick(p);
@@ -289,7 +292,9 @@ static void status_dev(const struct pool *p, const struct dev *d, struct pool_de
 	s->resync_done_bytes = d->resync_done;
 	s->resync_total_bytes = d->resync_total;
 	snprintf(s->class_name, sizeof s->class_name, "%s", d->class_name);
+	s->lost_ns = d->lost_ns;
 	s->evacuating = d->flags & DEV_F_EVACUATE;
+	s->taken = spare_refuses(p, d);
 	s->spare = d->flags & DEV_F_SPARE;
 	s->shrinking = d->slots_limit;
 }
@@ -339,7 +344,8 @@ void pool_status_get(struct pool *p, struct pool_status *s)
 			continue;
 		status_dev(p, &p->devs[i], ds);
 		s->ndevs++;
-		s->raw_bytes += ds->size_bytes;
+		if (!ds->spare) /* which holds nothing */
+			s->raw_bytes += ds->size_bytes;
 		s->dev_write_bytes += p->devs[i].write_bytes;
 	}
 	status_space(p, s);

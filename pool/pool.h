@@ -16,6 +16,7 @@
 #define POOL_NAME_MAX	31
 #define POOL_DEVS_MAX	64
 #define POOL_DOMAIN_MAX 31
+#define POOL_CLASS_MAX	15
 
 struct pool;
 
@@ -34,6 +35,7 @@ struct pool_options {		   /* zero = default */
 struct pool_create_dev {
 	struct dev_backend *backend;	  /* taken over on success */
 	char domain[POOL_DOMAIN_MAX + 1]; /* failure domain; "" = the device is its own */
+	char class_name[POOL_CLASS_MAX + 1];
 };
 /* Write a new pool on n devices (superblocks, first chunks, empty trees). Yields. chunk_bytes 0:
  * chosen from the smallest device (power of two, 1..64 MiB). Does not start it. Devices are left
@@ -67,8 +69,10 @@ struct pool_dev_status {
 	uint64_t read_bytes, write_bytes, read_errors, write_errors, checksum_errors, repaired;
 	uint64_t stale_since_txn; /* 0: current */
 	uint64_t resync_done_bytes, resync_total_bytes;
-	char class_name[16];
+	char class_name[POOL_CLASS_MAX + 1];
+	uint64_t lost_ns; /* wall clock: missing or faulted since; 0: not */
 	bool evacuating, spare, shrinking;
+	bool taken; /* a spare has taken its place for good: it will not be let in */
 };
 struct pool_status {
 	char name[POOL_NAME_MAX + 1];
@@ -87,7 +91,8 @@ void pool_status_get(struct pool *p, struct pool_status *ret_s);
 
 /* Take a device out of service (stays a member) / bring it back or hand in its backend:
  * resynchronises only what was written meanwhile, in background. Yields. -ENOENT: no such device;
- * ERR_POOL_ID: backend is of another pool. */
+ * ERR_POOL_ID: backend is of another pool, or has left this one;
+ * ERR_IN_USE: a spare has taken its place. */
 int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e);
 int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e);
 /* Let go of a device that failed (nothing happens to others), so that its kernel device can vanish
@@ -99,7 +104,7 @@ void pool_dev_close_failed(struct pool *p, uint32_t dev_id, bool wait);
  */
 struct pool_add_options {
 	char domain[POOL_DOMAIN_MAX + 1];
-	char class_name[16];
+	char class_name[POOL_CLASS_MAX + 1];
 	bool spare;
 };
 /* Take a device into the pool (its ends are wiped; the caller has looked for signatures). Taken
@@ -126,6 +131,15 @@ int pool_dev_shrink(struct pool *p, uint32_t dev_id, uint64_t size_bytes, bool d
 		    struct pool_move_plan *ret_plan, struct err *e);
 /* Use a device that has become larger (size_bytes: what the caller found). */
 int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct err *e);
+/* Give a device a class ("": none). Data that must not stay on it moves in background. -EBUSY when
+ * a volume needs it in its class. */
+int pool_dev_set_class(struct pool *p, uint32_t dev_id, const char *name, struct err *e);
+/* Make a member a spare: it is emptied in background. -ENOSPC, -EBUSY. */
+int pool_dev_make_spare(struct pool *p, uint32_t dev_id, struct err *e);
+/* How long a device is missing or faulted before a spare takes its place. */
+#define SPARE_NEVER UINT64_MAX
+int pool_set_spare_after(struct pool *p, uint64_t seconds);
+uint64_t pool_spare_after(struct pool *p);
 /* Level the use of the devices; ends by itself. */
 int pool_rebalance(struct pool *p, bool on);
 struct pool_mover_status {

@@ -79,6 +79,7 @@ static int add_devs(struct pool *p, struct pool_create_dev *devs, unsigned n, st
 		d->backend = devs[i].backend;
 		d->size_bytes = d->backend->size_bytes;
 		snprintf(d->domain, sizeof d->domain, "%s", devs[i].domain);
+		snprintf(d->class_name, sizeof d->class_name, "%s", devs[i].class_name);
 		snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1,
 			 d->backend->path);
 		uuid_generate(d->uuid);

@@ -2,13 +2,17 @@
 #include <string.h>
 #include <uuid/uuid.h>
 #include "pool/chunk.h"
+#include "pool/class.h"
 #include "pool/event.h"
 #include "pool/mover.h"
+#include "pool/place.h"
 #include "pool/pool_impl.h"
 #include "pool/sb.h"
 #include "pool/space.h"
+#include "pool/spare.h"
 #include "pool/squeeze.h"
 #include "pool/txn.h"
+#include "pool/vol_types.h"
 
 /* ---- devices out of and into service ---- */
 
@@ -17,7 +21,8 @@ static unsigned others_online(const struct pool *p, const struct dev *d)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < p->ndevs; i++)
-		n += i != d->id && p->devs[i].state == DEV_ONLINE;
+		n += i != d->id && p->devs[i].state == DEV_ONLINE &&
+		     !(p->devs[i].flags & DEV_F_SPARE);
 	return n;
 }
 
@@ -132,6 +137,14 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 		goto out;
 	lock_take(&p->lock);
 	d = dev_of_sb(p, sb);
+	if (d && spare_refuses(p, d)) {
+		rc = err_set(e, ERR_IN_USE,
+			     "%s: a spare has taken its place in pool %s, and it leaves the pool; "
+			     "`tarn pool spare add %s %s --force` takes it in anew",
+			     b->path, p->name, p->name, b->path);
+		lock_drop(&p->lock);
+		goto out;
+	}
 	if (!d || d->changing ||
 	    (d->backend && (d->state == DEV_ONLINE || d->state == DEV_RESYNC)) ||
 	    b->size_bytes < d->size_bytes) {
@@ -160,6 +173,7 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 	b->size_bytes = d->size_bytes; /* what the pool uses: the back ring ends there */
 	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
 	d->state = DEV_RESYNC;
+	spare_note_lost(d);
 	p->resync_wanted = true;
 	chunk_usable_update(p);
 	event_emit_locked(p, "device-online",
@@ -175,7 +189,7 @@ out:
 
 /* ---- into and out of the pool ---- */
 
-static void meta_copies_update(struct pool *p)
+void pool_meta_copies_update(struct pool *p)
 {
 	chunk_meta_copies_update(p);
 	space_reserve_init(p);
@@ -236,7 +250,7 @@ static void entry_join(struct pool *p, struct dev *d, struct dev_backend *b)
 	d->state = DEV_ONLINE;
 	if (d->id >= p->ndevs)
 		p->ndevs = d->id + 1;
-	meta_copies_update(p);
+	pool_meta_copies_update(p);
 	event_emit_locked(p, "device-added", "device %u (%s) joined the pool%s", d->id, d->path,
 			  d->flags & DEV_F_SPARE ? " as a spare" : "");
 	txn_mark_dirty_locked(p);
@@ -303,7 +317,7 @@ static bool plan_place(struct plan_arg *pa, const struct chunk *c)
 		bool same_ok = i == pa->dev && pa->from_slot;
 
 		if (!dev_placeable(&p->devs[i]) || !pa->free[i] || (i == pa->dev && !same_ok) ||
-		    (member_of(c, i) && !same_ok))
+		    (member_of(c, i) && !same_ok) || !class_holds(p, c->class, &p->devs[i]))
 			continue;
 		if (best < 0 || pa->free[i] > pa->free[best])
 			best = (int)i;
@@ -342,7 +356,8 @@ static void plan_chunk(struct plan_arg *pa, const struct chunk *c, unsigned meta
 			continue;
 		r->fits = false;
 		snprintf(r->reason, sizeof r->reason,
-			 "no other device has room for a copy of chunk %llx (%u copies)",
+			 "no other device%s%s has room for a copy of chunk %llx (%u copies)",
+			 c->class ? " of class " : "", pa->p->classes[c->class],
 			 (unsigned long long)c->id, c->copies);
 	}
 }
@@ -378,6 +393,35 @@ static void plan_forget_squeeze(struct pool *p)
 			c->planned = false;
 }
 
+/* A volume must not lose the devices its class needs, nor the room that its writers were promised
+ * there. */
+static void plan_classes(struct plan_arg *pa)
+{
+	struct pool *p = pa->p;
+	const struct dev *d = &p->devs[pa->dev];
+	const struct vol *v = pa->from_slot ? NULL : class_needs(p, d);
+	struct slots_wanted w;
+
+	if (v && pa->r->fits) {
+		pa->r->fits = false;
+		snprintf(pa->r->reason, sizeof pa->r->reason,
+			 "volume %s needs %u devices of class %s, and there would be fewer",
+			 v->name, v->copies, d->class_name);
+	}
+	space_slots_wanted(p, 0, &w);
+	for (unsigned k = 1; k <= CLASSES_MAX && pa->r->fits; k++) {
+		uint64_t there = 0;
+
+		for (unsigned i = 0; i < p->ndevs; i++)
+			if (dev_placeable(&p->devs[i]) && class_holds(p, k, &p->devs[i]) &&
+			    (i != pa->dev || pa->from_slot))
+				there += pa->free[i];
+		pa->r->fits = there >= w.n[k];
+		snprintf(pa->r->reason, sizeof pa->r->reason,
+			 "writes under way need the room on devices of class %s", p->classes[k]);
+	}
+}
+
 static void plan_try(struct pool *p, uint32_t dev, uint32_t from_slot, bool squeeze,
 		     struct pool_move_plan *r)
 {
@@ -409,6 +453,7 @@ static void plan_try(struct pool *p, uint32_t dev, uint32_t from_slot, bool sque
 			for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
 				if ((c->kind == CHUNK_DATA) == data)
 					plan_chunk(&pa, c, meta_after);
+	plan_classes(&pa);
 	for (unsigned i = 0; i < p->ndevs; i++)
 		if (dev_placeable(&p->devs[i]) && (i != dev || from_slot))
 			total += pa.free[i];
@@ -451,6 +496,15 @@ static int refuse_plan(const struct pool_move_plan *r, const char *doing, struct
 				 r->reason);
 }
 
+int pool_leave_check(struct pool *p, const struct dev *d, const char *doing,
+		     struct pool_move_plan *ret_plan, struct err *e)
+{
+	plan_make(p, d->id, 0, ret_plan);
+	if (ret_plan->fits && !others_online(p, d))
+		return err_set(e, -EBUSY, "device %u is the last one in service", d->id);
+	return refuse_plan(ret_plan, doing, e);
+}
+
 int pool_dev_remove(struct pool *p, uint32_t dev_id, bool dry_run, struct pool_move_plan *ret_plan,
 		    struct err *e)
 {
@@ -466,7 +520,7 @@ int pool_dev_remove(struct pool *p, uint32_t dev_id, bool dry_run, struct pool_m
 		rc = err_set(e, -EBUSY, "device %u is the last one in service", dev_id);
 	if (!rc && !dry_run) {
 		p->devs[dev_id].flags |= DEV_F_EVACUATE;
-		meta_copies_update(p);
+		pool_meta_copies_update(p);
 		p->mover_done_blocks = 0;
 		event_emit_locked(p, "device-removing",
 				  "device %u (%s) is being emptied: %llu bytes to move", dev_id,
@@ -487,11 +541,13 @@ int pool_dev_remove_cancel(struct pool *p, uint32_t dev_id, struct err *e)
 	lock_take(&p->lock);
 	if (!(p->devs[dev_id].flags & DEV_F_EVACUATE) && !p->devs[dev_id].slots_limit) {
 		rc = err_set(e, -EINVAL, "device %u is not being removed or shrunk", dev_id);
+	} else if (p->devs[dev_id].flags & DEV_F_TAKEN) {
+		rc = err_set(e, -EBUSY, "a spare has taken the place of device %u", dev_id);
 	} else {
 		p->devs[dev_id].flags &= (uint8_t)~DEV_F_EVACUATE;
 		p->devs[dev_id].slots_limit = 0;
 		dev_slots_recount(&p->devs[dev_id]);
-		meta_copies_update(p);
+		pool_meta_copies_update(p);
 		txn_mark_dirty_locked(p);
 	}
 	lock_drop(&p->lock);

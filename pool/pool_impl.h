@@ -11,5 +11,11 @@ int pool_bg_start(struct pool *p);
 void pool_bg_stop(struct pool *p);
 /* Zero both ends of a device, so that nothing older is found there. Yields. */
 int pool_wipe(struct dev_backend *b, struct err *e);
+/* ---- pool_dev.c; lock held ---- */
+/* The devices that count have changed: so does what metadata chunks want. */
+void pool_meta_copies_update(struct pool *p);
+/* May d be emptied? -ENOSPC with what `doing` needs. */
+int pool_leave_check(struct pool *p, const struct dev *d, const char *doing,
+		     struct pool_move_plan *ret_plan, struct err *e);
 void pool_trees_init(struct pool *p, const struct sb_disk *sb);
 #endif

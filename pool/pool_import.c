@@ -6,6 +6,7 @@
  */
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/class.h"
 #include "pool/event.h"
 #include "pool/ilog.h"
 #include "pool/journal.h"
@@ -13,6 +14,7 @@
 #include "pool/pool_impl.h"
 #include "pool/sb.h"
 #include "pool/space.h"
+#include "pool/spare.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
@@ -110,6 +112,7 @@ static int add_devs(struct import *im, struct err *e)
 		snprintf(d->path, sizeof d->path, "%s", s->path);
 		snprintf(d->class_name, sizeof d->class_name, "%s", s->class_name);
 		d->flags = s->flags;
+		d->lost_ns = le64_get(s->lost_ns);
 		d->state = s->state == DEV_OFFLINE ? DEV_OFFLINE : DEV_MISSING;
 		rc = dev_slots_init(p, d);
 		if (rc)
@@ -182,7 +185,8 @@ static int check_quorum(struct import *im, struct err *e)
 
 		active += was;
 		here += was && p->devs[i].backend;
-		current += p->devs[i].state == DEV_ONLINE;
+		current += p->devs[i].state == DEV_ONLINE &&
+			   !(p->devs[i].flags & DEV_F_SPARE); /* which holds nothing */
 	}
 	if (!current)
 		return err_set(
@@ -261,7 +265,7 @@ static int step_load_vol(struct pool *p, void *arg)
 			return ERR_FORMAT;
 		}
 		vol_link(p, v);
-		p->reserved[v->copies] += v->reserved_blocks;
+		p->reserved[vol_policy(v)] += v->reserved_blocks;
 		p->any_reservation |= v->reservation_blocks != 0;
 		l->next = it.key.object + 1;
 	}
@@ -368,6 +372,28 @@ static int load(struct import *im, struct err *e)
 	return 0;
 }
 
+/* Devices whose place a spare has taken are not let in (spare.h). Nothing of them was read: they
+ * are stale. */
+static void release_taken(struct pool *p)
+{
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		struct dev *d = &p->devs[i];
+
+		lock_take(&p->lock);
+		if (d->backend && d->state == DEV_RESYNC && spare_refuses(p, d)) {
+			event_emit_locked(p, "device-released",
+					  "device %u (%s) is back, but a spare has taken its "
+					  "place: left out",
+					  d->id, d->path);
+			dev_close(d->backend);
+			d->backend = NULL;
+			d->state = DEV_MISSING;
+			chunk_usable_update(p);
+		}
+		lock_drop(&p->lock);
+	}
+}
+
 static int start(struct import *im, struct err *e)
 {
 	struct pool *p = im->p;
@@ -407,6 +433,7 @@ static void sb_take(struct pool *p, const struct sb_disk *sb)
 	p->next_volume_id = le64_get(sb->next_volume_id);
 	p->sb_seq = p->sb_seq_all = le64_get(sb->seq);
 	p->log_epoch = le64_get(sb->log_epoch);
+	class_from_sb(p, sb);
 }
 
 static int import_steps(struct import *im, struct err *e)
@@ -432,6 +459,8 @@ static int import_steps(struct import *im, struct err *e)
 		rc = check_quorum(im, e);
 	if (!rc)
 		rc = load(im, e);
+	if (!rc)
+		release_taken(p);
 	if (!rc && !p->read_only)
 		rc = start(im, e);
 	return rc;

@@ -21,6 +21,9 @@
 
 #define COPIES_MAX	  4
 #define MEMBERS_MAX	  SB_MEMBERS_MAX
+#define CLASSES_MAX	  SB_CLASSES_MAX
+#define POLICIES	  ((CLASSES_MAX + 1) * POLICY_COPIES)
+#define POLICY_COPIES	  8u /* numbers of copies that a policy has room for */
 #define TREE_MAP	  1u
 #define TREE_SPACE	  2u
 #define TREE_ROOT	  3u
@@ -37,7 +40,9 @@ struct dev {
 	char path[256];
 	uint64_t stale_since; /* txn from which on it missed writes; 0 = current */
 	uint8_t flags;	      /* DEV_F_* */
-	char class_name[16];
+	char class_name[POOL_CLASS_MAX + 1];
+	uint64_t lost_ns;	    /* wall clock: missing or faulted since; 0: not */
+	bool spare_reported;	    /* that no spare fits */
 	uint32_t slots, slots_free; /* free: below the limit */
 	uint32_t slots_limit;	    /* 0: none; else slots from here on are being emptied */
 	uint64_t *slot_used;	    /* bitmap */
@@ -58,6 +63,7 @@ struct member {
 struct chunk {
 	uint64_t id;
 	uint8_t kind, copies, nmembers;
+	uint8_t class; /* of the policy: class.h */
 	struct member m[MEMBERS_MAX];
 	uint64_t created_txn;
 	uint32_t used;	     /* bits set: allocated as of the open transaction */
@@ -162,11 +168,12 @@ struct pool {
 	struct chunk **chunk_hash;
 	size_t chunk_hash_size;
 	uint64_t chunk_count;
-	struct chunk_list lists[5][COPIES_MAX + 1]; /* by kind, copies */
+	struct chunk_list lists[5][POLICIES]; /* by kind, policy */
 	struct chunk *dirty_chunks;
-	struct wpoint wp_meta, wp_boot, wp_data[COPIES_MAX + 1];
-	uint64_t reserved[COPIES_MAX +
-			  1];	      /* blocks promised to dirty data and fallocate, by copies */
+	struct wpoint wp_meta, wp_boot, wp_data[POLICIES];
+	uint64_t reserved[POLICIES]; /* blocks promised to dirty data and fallocate */
+	char classes[CLASSES_MAX + 1][POOL_CLASS_MAX + 1]; /* [0]: "", any */
+	bool misplaced;		      /* some member may lie outside its chunk's class */
 	uint64_t reserve_meta_blocks; /* kept for nodes */
 	uint64_t dirty_nodes_max;
 
@@ -212,10 +219,30 @@ struct pool {
 	struct pool_event events[EVENTS_KEPT];
 	uint64_t event_seq;
 	uint64_t history_seq, sample_hour, trash_retention_s;
+	uint64_t spare_after_s; /* SPARE_NEVER: spares do not take over by themselves */
+	uint64_t spare_last_ns;
 	unsigned threshold; /* percent last reported */
 	uint64_t journal_last_ns;
 	uint64_t commits, log_writes, log_bytes, user_write_bytes;
 };
+
+/* ---- policies: what a volume wants of its chunks, as one number ---- */
+static inline unsigned policy_of(unsigned copies, unsigned class)
+{
+	return class * POLICY_COPIES + copies;
+}
+static inline unsigned policy_copies(unsigned policy)
+{
+	return policy % POLICY_COPIES;
+}
+static inline unsigned policy_class(unsigned policy)
+{
+	return policy / POLICY_COPIES;
+}
+static inline unsigned chunk_policy(const struct chunk *c)
+{
+	return policy_of(c->copies, c->class);
+}
 
 /* May new members be placed on it? */
 static inline bool dev_placeable(const struct dev *d)

@@ -1,6 +1,7 @@
 #include "pool/sb.h"
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/class.h"
 #include "pool/event.h"
 
 void node_ptr_from_disk(const struct node_ptr_disk *d, struct node_ptr *ptr)
@@ -59,6 +60,8 @@ int sb_validate(const struct sb_disk *sb, struct err *e)
 			       "superblock: chunk size, device or boot chunk count out of bounds");
 	if (!sb->pool_name[0] || memchr(sb->pool_name, 0, sizeof sb->pool_name) == NULL)
 		return err_set(e, ERR_FORMAT, "superblock: pool name");
+	if (class_validate(sb, e))
+		return ERR_FORMAT;
 	for (uint32_t i = 0; i < ndevs; i++)
 		if (!memchr(sb->devs[i].domain, 0, sizeof sb->devs[i].domain) ||
 		    !memchr(sb->devs[i].path, 0, sizeof sb->devs[i].path) ||
@@ -85,11 +88,18 @@ void sb_to_text(FILE *f, const struct sb_disk *sb)
 		(unsigned long long)le64_get(sb->map.ptr.addr), sb->map.level,
 		(unsigned long long)le64_get(sb->space.ptr.addr), sb->space.level,
 		(unsigned long long)le64_get(sb->root.ptr.addr), sb->root.level);
+	for (unsigned i = 0; i < SB_CLASSES_MAX; i++)
+		if (sb->classes[i][0])
+			fprintf(f, "  class %u %s\n", i + 1, sb->classes[i]);
 	for (uint32_t i = 0; i < le32_get(sb->devs_count) && i < SB_DEVS_MAX; i++)
-		fprintf(f, "  device %u %s %s %llu bytes stale since %llu domain '%s'%s\n", i,
-			dev_state_name(sb->devs[i].state), sb->devs[i].path,
+		fprintf(f,
+			"  device %u %s %s %llu bytes stale since %llu domain '%s' class '%s' "
+			"flags "
+			"%u%s\n",
+			i, dev_state_name(sb->devs[i].state), sb->devs[i].path,
 			(unsigned long long)le64_get(sb->devs[i].size_bytes),
 			(unsigned long long)le64_get(sb->devs[i].stale_since), sb->devs[i].domain,
+			sb->devs[i].class_name, sb->devs[i].flags,
 			i == le32_get(sb->own_dev) ? " (this copy)" : "");
 }
 
@@ -183,6 +193,7 @@ static void fill_dev(struct sb_dev_disk *s, const struct dev *d, enum dev_state 
 	s->state = (uint8_t)state;
 	s->flags = d->flags;
 	s->slots_limit = le32_of(d->slots_limit);
+	s->lost_ns = le64_of(d->lost_ns);
 	snprintf(s->class_name, sizeof s->class_name, "%s", d->class_name);
 	snprintf(s->domain, sizeof s->domain, "%s", d->domain);
 	snprintf(s->path, sizeof s->path, "%.*s", (int)sizeof s->path - 1, d->path);

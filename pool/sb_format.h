@@ -23,13 +23,16 @@
 #define SB_DEVS_MAX	 64
 #define SB_BOOT_MAX	 20
 #define SB_MEMBERS_MAX	 6 /* 4 copies, and members on their way */
+#define SB_CLASSES_MAX	 7 /* device classes that policies name */
 
-#define SB_FEATURES_INCOMPAT  0ull /* known ones; an unknown bit refuses the import */
-#define SB_FEATURES_RO_COMPAT 0ull /* an unknown bit allows read-only import */
+#define SB_FEATURE_CLASSES    1ull		 /* chunks and volumes name device classes */
+#define SB_FEATURES_INCOMPAT  SB_FEATURE_CLASSES /* an unknown bit refuses the import */
+#define SB_FEATURES_RO_COMPAT 0ull		 /* an unknown bit allows read-only import */
 
 enum { SB_FLAG_CLEAN = 1, SB_FLAG_REBALANCE = 2 };
 /* exported: no log to replay, nobody has it */
-enum { DEV_F_EVACUATE = 1, DEV_F_SPARE = 2 };
+/* TAKEN: with EVACUATE: a spare has taken the place of this one, which was lost */
+enum { DEV_F_EVACUATE = 1, DEV_F_SPARE = 2, DEV_F_TAKEN = 4 };
 enum { CHUNK_BOOT = 1, CHUNK_META = 2, CHUNK_LOG = 3, CHUNK_DATA = 4 };
 
 struct sb_root_disk { /* 32 bytes: a tree */
@@ -46,7 +49,7 @@ struct chunk_member_disk { /* 16 bytes */
 struct chunk_disk { /* 120 bytes: item of the chunk map, key (chunk id, 1, 0) */
 	uint8_t version;
 	uint8_t kind;	/* CHUNK_* */
-	uint8_t copies; /* what the policy wants */
+	uint8_t copies; /* what the policy wants; high 4 bits: class, 1..7 in the table, 0 = any */
 	uint8_t members_count;
 	le32 used_blocks;
 	le64 id;
@@ -64,7 +67,7 @@ struct sb_dev_disk { /* 208 bytes */
 	char domain[32];
 	char class_name[16];
 	char path[112];
-	uint8_t pad2[8];
+	le64 lost_ns; /* wall clock: missing or faulted since; 0 = in service, or unknown */
 };
 struct sb_disk { /* 16384 bytes */
 	char magic[8];
@@ -91,7 +94,8 @@ struct sb_disk { /* 16384 bytes */
 	le64 log_epoch; /* groups of another epoch are not replayed */
 	struct sb_root_disk map, space, root;
 	le64 seq_all; /* every device listed as online has at least this superblock */
-	uint8_t pad[208];
+	char classes[SB_CLASSES_MAX][16]; /* names; "" = free */
+	uint8_t pad[96];
 	struct sb_dev_disk devs[SB_DEVS_MAX];
 	struct chunk_disk boot[SB_BOOT_MAX];
 	uint8_t pad2[184];

@@ -1,6 +1,8 @@
 #include "pool/space.h"
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/class.h"
+#include "pool/place.h"
 #include "pool/txn.h"
 #include "pool/vol_types.h"
 
@@ -36,7 +38,7 @@ void space_reserve_init(struct pool *p)
 	unsigned mc = chunk_meta_copies(p);
 
 	for (unsigned i = 0; i < p->ndevs; i++)
-		slots += p->devs[i].slots;
+		slots += p->devs[i].flags & DEV_F_SPARE ? 0 : p->devs[i].slots;
 	sets = slots / (mc ? mc : 1);
 	/* 3 % for what trees need beside a full pool of 4 KiB extents, and enough for two
 	 * transactions' worth of copied nodes in the smallest pools. */
@@ -63,119 +65,121 @@ static uint64_t keep_slots(const struct pool *p)
 	return div_up(p->reserve_meta_blocks - have, p->chunk_blocks) * chunk_meta_copies(p);
 }
 
-/* Slots that the promises made to other policies will take. */
-static uint64_t overhang_slots(const struct pool *p, unsigned copies)
+void space_slots_wanted(const struct pool *p, unsigned except, struct slots_wanted *ret_w)
 {
-	uint64_t slots = 0;
-
-	for (unsigned k = 1; k <= COPIES_MAX; k++) {
+	memset(ret_w, 0, sizeof *ret_w);
+	for (unsigned k = 1; k < POLICIES; k++) {
 		uint64_t have = p->lists[CHUNK_DATA][k].free_blocks;
 
-		if (k != copies && p->reserved[k] > have)
-			slots += div_up(p->reserved[k] - have, p->chunk_blocks) * k;
+		if (k != except && p->reserved[k] > have)
+			ret_w->n[policy_class(k)] +=
+				div_up(p->reserved[k] - have, p->chunk_blocks) * policy_copies(k);
 	}
-	return slots;
 }
 
-uint64_t space_available(struct pool *p, unsigned copies)
+uint64_t space_available(struct pool *p, unsigned policy)
 {
-	uint64_t have = p->lists[CHUNK_DATA][copies].free_blocks;
+	uint64_t have = p->lists[CHUNK_DATA][policy].free_blocks;
+	struct slots_wanted w;
 
-	have += chunk_creatable(p, copies, keep_slots(p) + overhang_slots(p, copies)) *
-		p->chunk_blocks;
-	return have > p->reserved[copies] ? have - p->reserved[copies] : 0;
+	space_slots_wanted(p, policy, &w);
+	w.n[0] += keep_slots(p);
+	have += place_creatable(p, policy, &w) * p->chunk_blocks;
+	return have > p->reserved[policy] ? have - p->reserved[policy] : 0;
 }
 
-int space_admit(struct pool *p, unsigned copies, uint64_t blocks)
+int space_admit(struct pool *p, unsigned policy, uint64_t blocks)
 {
-	uint64_t have = p->lists[CHUNK_DATA][copies].free_blocks;
+	uint64_t have = p->lists[CHUNK_DATA][policy].free_blocks;
 
-	if (have < p->reserved[copies] + blocks && space_available(p, copies) < blocks)
+	if (have < p->reserved[policy] + blocks && space_available(p, policy) < blocks)
 		return -ENOSPC;
-	p->reserved[copies] += blocks;
+	p->reserved[policy] += blocks;
 	return 0;
 }
 
-/* What other volumes are guaranteed and have not written yet. */
-static uint64_t guaranteed_to_others(const struct vol *self, unsigned copies)
+/* Add (or take back) what other volumes are guaranteed and have not written yet. */
+static void guarantees(const struct vol *self, bool add)
 {
-	uint64_t n = 0;
+	struct pool *p = self->p;
 
-	if (!self->p->any_reservation)
-		return 0;
-	for (const struct vol *v = self->p->vols; v; v = v->next) {
-		uint64_t has = v->logical_blocks + v->active_blocks + v->reserved_blocks;
+	if (!p->any_reservation)
+		return;
+	for (const struct vol *v = p->vols; v; v = v->next) {
+		uint64_t has = v->logical_blocks + v->active_blocks + v->reserved_blocks, n;
 
-		if (v != self && v->copies == copies && !v->destroying && !v->trashed_ns &&
-		    v->reservation_blocks > has)
-			n += v->reservation_blocks - has;
+		if (v == self || v->destroying || v->trashed_ns || v->reservation_blocks <= has)
+			continue;
+		n = v->reservation_blocks - has;
+		p->reserved[vol_policy(v)] += add ? n : -n;
 	}
-	return n;
 }
 
 int space_admit_vol(struct vol *v, uint64_t blocks)
 {
-	struct pool *p = v->p;
-	uint64_t others[COPIES_MAX + 1];
 	int rc;
 
-	for (unsigned k = 1; k <= COPIES_MAX; k++) {
-		others[k] = guaranteed_to_others(v, k);
-		p->reserved[k] += others[k];
-	}
-	rc = space_admit(p, v->copies, blocks);
-	for (unsigned k = 1; k <= COPIES_MAX; k++)
-		p->reserved[k] -= others[k];
+	guarantees(v, true);
+	rc = space_admit(v->p, vol_policy(v), blocks);
+	guarantees(v, false);
 	return rc;
 }
 
 uint64_t space_available_vol(struct vol *v)
 {
-	struct pool *p = v->p;
-	uint64_t others[COPIES_MAX + 1], n;
+	uint64_t n;
 
-	for (unsigned k = 1; k <= COPIES_MAX; k++) {
-		others[k] = guaranteed_to_others(v, k);
-		p->reserved[k] += others[k];
-	}
-	n = space_available(p, v->copies);
-	for (unsigned k = 1; k <= COPIES_MAX; k++)
-		p->reserved[k] -= others[k];
+	guarantees(v, true);
+	n = space_available(v->p, vol_policy(v));
+	guarantees(v, false);
 	return n;
 }
 
-void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks)
+void space_unadmit(struct pool *p, unsigned policy, uint64_t blocks)
 {
-	assert(p->reserved[copies] >= blocks);
-	p->reserved[copies] -= blocks;
+	assert(p->reserved[policy] >= blocks);
+	p->reserved[policy] -= blocks;
 }
 
 uint64_t space_kept_slots(struct pool *p)
 {
-	return keep_slots(p) + overhang_slots(p, 0);
+	struct slots_wanted w;
+	uint64_t n = keep_slots(p);
+
+	space_slots_wanted(p, 0, &w);
+	for (unsigned k = 0; k <= CLASSES_MAX; k++)
+		n += w.n[k];
+	return n;
 }
 
 bool space_can_complete(struct pool *p, const struct chunk *c)
 {
-	uint64_t slots = 0;
+	struct slots_wanted w;
+	uint64_t slots = 0, all = 0;
 
 	if (c->kind != CHUNK_DATA)
 		return true;
-	for (unsigned i = 0; i < p->ndevs; i++)
-		if (dev_placeable(&p->devs[i]))
+	space_slots_wanted(p, 0, &w);
+	for (unsigned i = 0; i < p->ndevs; i++) {
+		if (!dev_placeable(&p->devs[i]))
+			continue;
+		all += p->devs[i].slots_free;
+		if (class_holds(p, c->class, &p->devs[i]))
 			slots += p->devs[i].slots_free;
-	return slots > space_kept_slots(p);
+	}
+	return all > space_kept_slots(p) && (!c->class || slots > w.n[c->class]);
 }
 
 /* One device without room must not stop a pool where two others have some: new chunks are made with
  * fewer members then, and completed later. */
 static uint64_t meta_creatable(struct pool *p)
 {
+	static const struct slots_wanted nothing;
 	unsigned most = chunk_meta_copies(p);
 	uint64_t n = 0;
 
 	for (unsigned k = most; !n && k && k + 1 >= most; k--)
-		n = chunk_creatable(p, k, 0);
+		n = place_creatable(p, k, &nothing);
 	return n;
 }
 
@@ -244,12 +248,12 @@ static void wp_set(struct wpoint *wp, struct chunk *c)
 
 /* The emptiest chunk with at least min_free; one whose devices are all in service if there is any.
  */
-static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned copies, uint32_t min_free)
+static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned policy, uint32_t min_free)
 {
 	struct chunk *best[2] = {NULL, NULL};
 	uint32_t best_free[2] = {min_free ? min_free - 1 : 0, min_free ? min_free - 1 : 0};
 
-	for (struct chunk *c = p->lists[kind][copies].head; c; c = c->list_next) {
+	for (struct chunk *c = p->lists[kind][policy].head; c; c = c->list_next) {
 		uint32_t f = chunk_free_blocks(p, c);
 		bool complete;
 
@@ -267,28 +271,30 @@ static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned copies, uin
 /* Next chunk for a data stream: a new one while there are slots to spare, else the emptiest. What
  * was admitted must find a place even when a device has left since: then from the reserve, at last
  * with fewer copies. */
-static int next_data_chunk(struct pool *p, unsigned copies, struct chunk **ret_c)
+static int next_data_chunk(struct pool *p, unsigned policy, struct chunk **ret_c)
 {
-	struct chunk *c = emptiest(p, CHUNK_DATA, copies, 1), *n = NULL;
+	struct chunk *c = emptiest(p, CHUNK_DATA, policy, 1), *n = NULL;
 	bool good = c && chunk_complete(p, c);
+	struct slots_wanted keep = {{0}};
 	int rc = -ENOSPC;
 
 	if (good && chunk_free_blocks(p, c) >= p->chunk_blocks / 4) {
 		*ret_c = c;
 		return 0;
 	}
-	if (chunk_creatable(p, copies, keep_slots(p)))
-		rc = chunk_create(p, CHUNK_DATA, (uint8_t)copies, false, &n);
+	keep.n[0] = keep_slots(p);
+	if (place_creatable(p, policy, &keep))
+		rc = chunk_create(p, CHUNK_DATA, policy, false, &n);
 	if (rc && !c)
-		rc = chunk_create(p, CHUNK_DATA, (uint8_t)copies, true, &n);
+		rc = chunk_create(p, CHUNK_DATA, policy, true, &n);
 	*ret_c = n ? n : c;
 	return *ret_c ? 0 : rc;
 }
 
-int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr,
+int space_alloc_data(struct pool *p, unsigned policy, uint32_t want, struct addr *ret_addr,
 		     uint32_t *ret_blocks, struct chunk **ret_need)
 {
-	struct wpoint *wp = &p->wp_data[copies];
+	struct wpoint *wp = &p->wp_data[policy];
 
 	for (unsigned tries = 0; tries < 4; tries++) {
 		uint32_t i, n = 0;
@@ -302,7 +308,7 @@ int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr
 		i = wp->chunk ? next_free(p, wp->chunk, wp->cursor) : p->chunk_blocks;
 		if (i >= p->chunk_blocks) {
 			struct chunk *c;
-			int rc = next_data_chunk(p, copies, &c);
+			int rc = next_data_chunk(p, policy, &c);
 
 			if (rc)
 				return rc;
@@ -352,7 +358,7 @@ int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr)
 		}
 		c = emptiest(p, kind, copies, p->chunk_blocks / 4);
 		if (!c && (kind != CHUNK_BOOT || p->lists[CHUNK_BOOT][copies].count < SB_BOOT_MAX))
-			rc = chunk_create(p, kind, (uint8_t)copies, true, &c);
+			rc = chunk_create(p, kind, copies, true, &c);
 		if (!c)
 			c = emptiest(p, kind, copies, NODE_BLOCKS);
 		if (!c)

@@ -17,16 +17,20 @@
 #define TARN_POOL_SPACE_H
 #include "pool/pool_types.h"
 
-/* Promise `blocks` blocks of a `copies` policy. -ENOSPC when they do not fit; nothing is changed
+/* Promise `blocks` blocks of a policy (policy_of). -ENOSPC when they do not fit; nothing is changed
  * then. */
-int space_admit(struct pool *p, unsigned copies, uint64_t blocks);
+int space_admit(struct pool *p, unsigned policy, uint64_t blocks);
 /* The same for a volume: what others have reserved (reservation=) is not for it. */
 struct vol;
 int space_admit_vol(struct vol *v, uint64_t blocks);
 uint64_t space_available_vol(struct vol *v);
-void space_unadmit(struct pool *p, unsigned copies, uint64_t blocks);
+void space_unadmit(struct pool *p, unsigned policy, uint64_t blocks);
 /* Blocks that could still be admitted. */
-uint64_t space_available(struct pool *p, unsigned copies);
+uint64_t space_available(struct pool *p, unsigned policy);
+/* Slots that the promises made to all policies but `except` (0: none) will take beyond the chunks
+ * there are, by class. */
+struct slots_wanted;
+void space_slots_wanted(const struct pool *p, unsigned except, struct slots_wanted *ret_w);
 /* Slots that must stay free for nodes and for what is promised to dirty data. Lock held. */
 uint64_t space_kept_slots(struct pool *p);
 /* So little is left for nodes that whoever holds an old state must let it go. Lock not held. */
@@ -36,7 +40,7 @@ bool space_meta_ok(struct pool *p);
 
 /* Allocate up to want contiguous data blocks (at least 1); ERR_NEED_NODE: load *ret_need's bitmap
  * first (space_load). */
-int space_alloc_data(struct pool *p, unsigned copies, uint32_t want, struct addr *ret_addr,
+int space_alloc_data(struct pool *p, unsigned policy, uint32_t want, struct addr *ret_addr,
 		     uint32_t *ret_blocks, struct chunk **ret_need);
 /* Allocate one node in metadata (boot: in boot chunks). */
 int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr);

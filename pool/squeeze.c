@@ -19,30 +19,30 @@ static bool can_be_emptied(const struct chunk *c)
 	       !c->condemned && !c->is_write_point;
 }
 
-/* Blocks for data of so many copies that are free and promised to nobody, less the margin. */
-static uint64_t room_for(const struct pool *p, unsigned copies)
+/* Blocks for data of a policy that are free and promised to nobody, less the margin. */
+static uint64_t room_for(const struct pool *p, unsigned policy)
 {
-	uint64_t taken = p->reserved[copies] + (uint64_t)MARGIN_CHUNKS * p->chunk_blocks;
-	uint64_t have = p->lists[CHUNK_DATA][copies].free_blocks;
+	uint64_t taken = p->reserved[policy] + (uint64_t)MARGIN_CHUNKS * p->chunk_blocks;
+	uint64_t have = p->lists[CHUNK_DATA][policy].free_blocks;
 
 	return have > taken ? have - taken : 0;
 }
 
 unsigned squeeze_choose(struct pool *p, unsigned eighths, unsigned share, squeeze_fn *fn, void *arg)
 {
-	uint64_t room[COPIES_MAX + 1];
+	uint64_t room[POLICIES];
 	unsigned n = 0;
 
-	for (unsigned k = 1; k <= COPIES_MAX; k++)
+	for (unsigned k = 0; k < POLICIES; k++)
 		room[k] = room_for(p, k) / share;
 	for (unsigned e = 0; e < eighths; e++)
 		for (size_t h = 0; h < p->chunk_hash_size; h++)
 			for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
 				if (!can_be_emptied(c) || c->used * 8 / p->chunk_blocks != e ||
-				    room[c->copies] < p->chunk_blocks)
+				    room[chunk_policy(c)] < p->chunk_blocks)
 					continue;
 				/* its own free blocks are lost for a while, and it needs others */
-				room[c->copies] -= p->chunk_blocks;
+				room[chunk_policy(c)] -= p->chunk_blocks;
 				fn(p, c, arg);
 				n++;
 			}

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/class.h"
 #include "pool/delta.h"
 #include "pool/event.h"
 #include "pool/extent.h"
@@ -49,25 +50,14 @@ static int not_found(struct err *e, const char *name)
 		       "no volume '%s' in this pool; `tarn volume list` shows what there is", name);
 }
 
-unsigned vol_usable_devs(const struct pool *p)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < p->ndevs; i++)
-		n += p->devs[i].state != DEV_NONE &&
-		     !(p->devs[i].flags & (DEV_F_EVACUATE | DEV_F_SPARE));
-	return n;
-}
-
 static int options_check(struct pool *p, const struct vol_options *o, struct err *e)
 {
 	if (o->type != VOL_TYPE_BLOCK && o->type != VOL_TYPE_FS)
 		return err_set(e, -EINVAL, "volume type must be fs or block");
 	if (o->copies < 1 || o->copies > COPIES_MAX)
 		return err_set(e, -EINVAL, "copies must be 1 to %u", COPIES_MAX);
-	if (o->copies > vol_usable_devs(p))
-		return err_set(e, -EINVAL, "copies=%u needs as many devices; the pool has %u",
-			       o->copies, vol_usable_devs(p));
+	if (class_check_copies(p, o->class_name, o->copies, e))
+		return -EINVAL;
 	if (o->compression > VOL_COMPRESS_LZ4)
 		return err_set(e, -EINVAL, "unknown compression");
 	if (o->type == VOL_TYPE_BLOCK && (!o->size_bytes || o->size_bytes % BLOCK_SIZE))
@@ -110,7 +100,7 @@ static struct vol *vol_new(struct pool *p, const char *name, const struct vol_op
 int vol_create(struct pool *p, const char *name, const struct vol_options *o, struct err *e)
 {
 	struct vol *v;
-	int rc = name_check(name, e);
+	int rc = name_check(name, e), class;
 
 	if (!rc)
 		rc = options_check(p, o, e);
@@ -120,19 +110,23 @@ int vol_create(struct pool *p, const char *name, const struct vol_options *o, st
 	if (rc)
 		return err_set(e, rc, "create volume %s: %s", name, err_str(rc));
 	lock_take(&p->lock);
-	v = find_name(p, name) ? NULL : vol_new(p, name, o);
+	class = find_name(p, name) ? -EEXIST : class_enter(p, o->class_name);
+	v = class < 0 ? NULL : vol_new(p, name, o);
 	if (v) {
+		v->class = (uint8_t) class;
 		vol_link(p, v);
 		vol_changed_locked(v);
 	} else {
-		rc = find_name(p, name) ? -EEXIST : -ENOMEM;
+		rc = class < 0 ? class : -ENOMEM;
 	}
 	lock_drop(&p->lock);
 	txn_leave(p);
 	if (rc)
 		return err_set(e, rc,
-			       rc == -EEXIST ? "volume '%s' exists already"
-					     : "volume '%s': out of memory",
+			       rc == -EEXIST   ? "volume '%s' exists already"
+			       : rc == -ENOSPC ? "volume '%s': the pool's volumes use " CLASSES_TEXT
+						 " classes already"
+					       : "volume '%s': out of memory",
 			       name);
 	rc = txn_commit_wait(p);
 	return rc ? err_set(e, rc, "create volume %s: commit: %s", name, err_str(rc)) : 0;
@@ -175,6 +169,8 @@ static void info_fill(struct vol *v, struct vol_info *i)
 	i->type = v->type;
 	i->compression = v->compression;
 	i->copies = v->copies;
+	snprintf(i->class_name, sizeof i->class_name, "%s", v->p->classes[v->class]);
+	i->converting = v->converting;
 	i->size_bytes = v->size_bytes;
 	i->used_bytes = v->used_blocks * BLOCK_SIZE;
 	i->logical_bytes = (v->logical_blocks + v->active_blocks) * BLOCK_SIZE;
@@ -284,10 +280,11 @@ static int set_reservation(struct vol *v, const struct change *c, struct err *e)
 	v->reservation_blocks = 0;
 	if (space_available_vol(v) + v->logical_blocks + v->active_blocks < want) {
 		v->reservation_blocks = was;
-		return err_set(
-			e, -ENOSPC,
-			"the pool cannot guarantee that much: %llu bytes are free with this policy",
-			(unsigned long long)space_available_vol(v) * BLOCK_SIZE);
+		return err_set(e, -ENOSPC,
+			       "the pool cannot guarantee that much: %llu bytes are free with this "
+			       "policy%s%s",
+			       (unsigned long long)space_available_vol(v) * BLOCK_SIZE,
+			       v->class ? " on devices of class " : "", v->p->classes[v->class]);
 	}
 	v->reservation_blocks = want;
 	v->p->any_reservation = true;

@@ -38,6 +38,7 @@ enum vol_compression { VOL_COMPRESS_OFF = 0, VOL_COMPRESS_LZ4 = 1 };
 #define VOL_KEY_EXTENT \
 	0x80 /* key types from here on belong to vol; smaller ones to the front end */
 #define VOL_NAME_MAX	     63
+#define VOL_CLASS_MAX	     15			/* of a class of devices: POOL_CLASS_MAX */
 #define VOL_OBJECT_BYTES_MAX (INT64_MAX - 4095) /* 8 EiB of address space per object */
 
 struct vol_info { /* a copy; sizes in bytes */
@@ -56,8 +57,9 @@ struct vol_info { /* a copy; sizes in bytes */
 	uint64_t available_bytes;   /* what can still be written with this policy, truthful thin
 				       number */
 	uint64_t created_ns;
-	uint32_t owner_uid; /* may mount it without being root */
-	bool open, destroying;
+	uint32_t owner_uid;		    /* may mount it without being root */
+	char class_name[VOL_CLASS_MAX + 1]; /* "": any */
+	bool open, destroying, converting; /* converting: some data may lie under an older policy */
 };
 
 /* ---- items: call only from a vol_fn (lock held) ----
@@ -125,6 +127,7 @@ struct vol_options {
 	enum vol_compression compression;
 	uint64_t size_bytes;
 	uint32_t owner_uid;
+	char class_name[VOL_CLASS_MAX + 1]; /* of the devices for its data; "": any */
 };
 /* Create: durable when it returns. -EEXIST, -EINVAL (name, copies), -ENOSPC, text in e. */
 int vol_create(struct pool *p, const char *name, const struct vol_options *o, struct err *e);
@@ -160,9 +163,12 @@ int vol_set_owner(struct pool *p, const char *name, uint32_t uid, struct err *e)
 /* Change the policy: new data at once, older data in background (vol_compliance_get says how far).
  * -ENOSPC, -EINVAL. */
 int vol_set_copies(struct pool *p, const char *name, uint8_t copies, struct err *e);
+/* The same for the class of devices its data is kept on; "": any. Walks the volume. */
+int vol_set_class(struct pool *p, const char *name, const char *class_name, struct err *e);
 struct vol_compliance {
-	uint64_t compliant_bytes;    /* stored as the policy says, every copy current */
-	uint64_t degraded_bytes;     /* right policy, but a copy is missing or stale */
+	uint64_t compliant_bytes; /* stored as the policy says, every copy current */
+	uint64_t degraded_bytes;  /* right policy, but a copy is missing, stale or outside the class
+				   */
 	uint64_t other_policy_bytes; /* still to be rewritten */
 	uint64_t needed_bytes; /* raw space the rewriting needs at most (what it frees comes on top)
 				*/

@@ -8,7 +8,6 @@
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
-
 /* ---- punch ---- */
 
 struct punch {
@@ -196,7 +195,7 @@ static int reserve_step(struct vol *v, void *arg)
 	x.birth = v->p->open->nr;
 	rc = extent_replace(v, r->object, from, x.blocks, &x, NULL);
 	if (rc) {
-		space_unadmit(v->p, v->copies, to - from);
+		space_unadmit(v->p, vol_policy(v), to - from);
 		return rc;
 	}
 	v->log_overflow = true; /* reservations are durable with a commit */

@@ -5,7 +5,7 @@
 #include "pool/txn.h"
 
 struct record {
-	uint8_t version, type, compression, copies, flags, level, pad[2];
+	uint8_t version, type, compression, copies, flags, level, class, pad;
 	uint8_t uuid[16];
 	char name[64];
 	struct node_ptr_disk root;
@@ -24,6 +24,7 @@ void vol_record_encode(const struct vol *v, uint8_t *ret_rec)
 	r.type = (uint8_t)v->type;
 	r.compression = (uint8_t)v->compression;
 	r.copies = v->copies;
+	r.class = v->class;
 	r.flags = (uint8_t)(v->destroying | v->converting << 1);
 	r.level = v->tree.level;
 	memcpy(r.uuid, v->uuid, 16);
@@ -48,7 +49,7 @@ static int record_validate(const struct record *r, uint16_t len)
 	if (r->version != 1)
 		return ERR_VERSION;
 	if ((r->type != VOL_TYPE_BLOCK && r->type != VOL_TYPE_FS) || r->copies < 1 ||
-	    r->copies > COPIES_MAX || r->compression > VOL_COMPRESS_LZ4 ||
+	    r->copies > COPIES_MAX || r->class > CLASSES_MAX || r->compression > VOL_COMPRESS_LZ4 ||
 	    r->level > NODE_LEVEL_MAX || !r->name[0] || !memchr(r->name, 0, sizeof r->name))
 		return ERR_FORMAT;
 	return 0;
@@ -61,6 +62,8 @@ int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **
 	int rc = record_validate(r, it->len);
 	struct vol *v;
 
+	if (!rc && r->class && !p->classes[r->class][0])
+		rc = ERR_FORMAT;
 	if (rc)
 		return rc;
 	v = calloc(1, sizeof *v);
@@ -71,6 +74,7 @@ int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **
 	v->type = r->type;
 	v->compression = r->compression;
 	v->copies = r->copies;
+	v->class = r->class;
 	v->destroying = r->flags & 1;
 	v->converting = r->flags & 2;
 	memcpy(v->uuid, r->uuid, 16);
@@ -123,11 +127,12 @@ void vol_record_to_text(FILE *f, const struct btree_item *it)
 		return;
 	}
 	fprintf(f,
-		"volume %llu %s %s copies %u%s size %llu used %llu logical %llu reserved %llu root "
+		"volume %llu %s %s copies %u class %u%s size %llu used %llu logical %llu reserved "
+		"%llu root "
 		"%llx level %u%s",
 		(unsigned long long)it->key.object, r->name,
-		r->type == VOL_TYPE_FS ? "fs" : "block", r->copies, r->compression ? " lz4" : "",
-		(unsigned long long)le64_get(r->size_bytes),
+		r->type == VOL_TYPE_FS ? "fs" : "block", r->copies, r->class,
+		r->compression ? " lz4" : "", (unsigned long long)le64_get(r->size_bytes),
 		(unsigned long long)le64_get(r->used_blocks),
 		(unsigned long long)le64_get(r->logical_blocks),
 		(unsigned long long)le64_get(r->reserved_blocks),

@@ -155,16 +155,24 @@ void vol_trash_expire(struct pool *p)
 	(void)any;
 }
 
+/* What lies on devices of another class gives the writer no room. */
+static bool may_help(const struct vol *v, const struct vol *writer)
+{
+	return !v->class || !writer->class || v->class == writer->class;
+}
+
 /* A writer met a full pool: let the oldest in the trash go and wait until its space is back (or a
  * while has passed). */
-bool vol_trash_pressure(struct pool *p)
+bool vol_trash_pressure(const struct vol *writer)
 {
+	struct pool *p = writer->p;
 	struct vol *oldest = NULL;
 	uint64_t id;
 
 	lock_take(&p->lock);
 	for (struct vol *v = p->vols; v; v = v->next)
-		if (v->trashed_ns && !v->refs && (!oldest || v->trashed_ns < oldest->trashed_ns))
+		if (v->trashed_ns && !v->refs && may_help(v, writer) &&
+		    (!oldest || v->trashed_ns < oldest->trashed_ns))
 			oldest = v;
 	if (!oldest) {
 		lock_drop(&p->lock);

@@ -31,6 +31,7 @@ struct vol {
 	enum vol_type type;
 	enum vol_compression compression;
 	uint8_t copies;
+	uint8_t class; /* number of the class its data is kept on; 0: any */
 	uint64_t size_bytes, created_ns, next_object;
 	uint64_t trashed_ns; /* 0: not in the trash */
 	uint64_t reservation_blocks;
@@ -56,6 +57,7 @@ struct vol {
 	uint64_t change_seq;	 /* counts changes */
 	uint64_t synced_seq;	 /* durable up to here */
 	uint64_t frozen_seq;	 /* change_seq at the last freeze */
+	uint64_t full_event_ns;	 /* last said that it is full */
 	uint64_t redo_txn; /* newest transaction some data of which could not be written: it is
 			      dirty again */
 	bool log_requested;
@@ -64,6 +66,11 @@ struct vol {
 	void (*resize_cb)(void *arg, uint64_t size_bytes);
 	void *resize_arg;
 };
+
+static inline unsigned vol_policy(const struct vol *v)
+{
+	return policy_of(v->copies, v->class);
+}
 
 static inline int dseg_cmp(const struct dseg *a, const struct dseg *b)
 {

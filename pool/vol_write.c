@@ -1,6 +1,7 @@
 /* vol_write: into the delta. Punching and reserving: vol_punch.c. */
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/class.h"
 #include "pool/delta.h"
 #include "pool/extent.h"
 #include "pool/flush.h"
@@ -120,7 +121,7 @@ static int admit(struct wop *w)
 		need += !(s && s->present & 1u << (w->lblk + i) % SEG_BLOCKS);
 	}
 	if (v->commit_only) { /* replay: was admitted before the crash */
-		p->reserved[v->copies] += w->n;
+		p->reserved[vol_policy(v)] += w->n;
 		return 0;
 	}
 	rc = space_admit_vol(v, need);
@@ -134,7 +135,7 @@ static int admit(struct wop *w)
 			rc = space_admit_vol(v, need);
 	}
 	if (!rc)
-		p->reserved[v->copies] += w->n - need; /* given back by delta_put */
+		p->reserved[vol_policy(v)] += w->n - need; /* given back by delta_put */
 	return rc;
 }
 
@@ -157,7 +158,7 @@ static int write_locked(struct wop *w)
 	if (!rc && w->fn)
 		rc = w->fn(v, w->arg);
 	if (rc) {
-		space_unadmit(v->p, v->copies, w->n);
+		space_unadmit(v->p, vol_policy(v), w->n);
 		return rc;
 	}
 	for (unsigned i = 0; i < w->n; i++)
@@ -315,13 +316,18 @@ static int write_piece(struct wop *w)
 		}
 		if (rc != -ENOSPC || tries >= 16)
 			break;
-		if (tries >= 2 && !vol_trash_pressure(p))
+		if (tries >= 2 && !vol_trash_pressure(w->v))
 			break;
 		/* Freed blocks become usable with the next commit; one more for what it freed
 		 * itself. */
 		rc = txn_commit_wait(p);
 		if (rc)
 			break;
+	}
+	if (rc == -ENOSPC) {
+		lock_take(&p->lock);
+		class_full_event(w->v);
+		lock_drop(&p->lock);
 	}
 	wop_done(w);
 	return rc;

@@ -87,6 +87,8 @@ static const struct option_spec create[] = {
 	{"size", 's', "SIZE", "make missing files, sparse, of this size"},
 	{"domain", 'd', "DEVICE=NAME",
 	 "failure domain of a device (repeatable); copies of a block go to different domains"},
+	{"class", 0, "DEVICE=NAME",
+	 "class of a device (repeatable; default for disks: nvme, ssd or hdd, as detected)"},
 	{"chunk-size", 'c', "SIZE", "power of two from 1M to 64M (default: by device size)"},
 	{"force", 'f', NULL, "destroy data that is on the devices"},
 	{"no-start", 0, NULL, "write the pool, do not start its daemon"},

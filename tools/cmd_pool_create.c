@@ -31,42 +31,53 @@ struct create {
 	struct pool_create_dev *pd;
 };
 
-/* --domain DEV=NAME for one device. */
-static int domain_set(struct create *k, unsigned i, const char *arg)
+/* --OPTION DEV=NAME for one device, into ret. */
+static void word_of(const struct create *k, const char *option, unsigned i, char *ret, size_t size)
 {
 	const struct options *o = &k->c->opt;
+	const char *arg = o->args[1 + i];
 	for (unsigned n = 0; n < o->n; n++) {
-		if (!o->spec[n]->name || strcmp(o->spec[n]->name, "domain"))
+		if (!o->spec[n]->name || strcmp(o->spec[n]->name, option))
 			continue;
 		const char *eq = strrchr(o->value[n], '=');
 		size_t len = (size_t)(eq - o->value[n]);
 		if ((strlen(arg) == len && !strncmp(arg, o->value[n], len)) ||
 		    (strlen(k->d[i].path) == len && !strncmp(k->d[i].path, o->value[n], len)))
-			snprintf(k->pd[i].domain, sizeof(k->pd[i].domain), "%s", eq + 1);
+			snprintf(ret, size, "%s", eq + 1);
 	}
-	return 0;
 }
 
-/* Every --domain must be well-formed and name one of the devices. */
-static int domains_check(struct create *k)
+/* Every --domain and --class must be well-formed and name one of the devices. */
+static int words_check(struct create *k, const char *option, size_t max)
 {
 	const struct options *o = &k->c->opt;
 	for (unsigned n = 0; n < o->n; n++) {
-		if (!o->spec[n]->name || strcmp(o->spec[n]->name, "domain"))
+		if (!o->spec[n]->name || strcmp(o->spec[n]->name, option))
 			continue;
 		const char *v = o->value[n], *eq = strrchr(v, '=');
-		if (!eq || eq == v || !pool_name_valid(eq + 1))
-			return err_set(&k->c->e, -EINVAL, "--domain %s: DEVICE=NAME is needed", v);
+		if (!eq || eq == v || !new_device_word(eq + 1, max))
+			return err_set(&k->c->e, -EINVAL,
+				       "--%s %s: DEVICE=NAME is needed, with a name of at most %zu "
+				       "letters, digits and _ - . +",
+				       option, v, max);
 		bool found = false;
 		for (int i = 1; i < o->nargs; i++)
 			found |= strlen(o->args[i]) == (size_t)(eq - v) &&
 				 !strncmp(o->args[i], v, (size_t)(eq - v));
 		if (!found)
-			return err_set(&k->c->e, -EINVAL,
-				       "--domain %s: %.*s is not among the devices", v,
-				       (int)(eq - v), v);
+			return err_set(&k->c->e, -EINVAL, "--%s %s: %.*s is not among the devices",
+				       option, v, (int)(eq - v), v);
 	}
 	return 0;
+}
+
+/* Domain and class, as given or (the class of a disk) as found. */
+static void words_set(struct create *k, unsigned i)
+{
+	struct pool_create_dev *d = &k->pd[i];
+	snprintf(d->class_name, sizeof(d->class_name), "%s", new_device_class(d->backend));
+	word_of(k, "domain", i, d->domain, sizeof(d->domain));
+	word_of(k, "class", i, d->class_name, sizeof(d->class_name));
 }
 
 static int create_co(void *arg)
@@ -75,6 +86,8 @@ static int create_co(void *arg)
 	int r = 0;
 	for (unsigned i = 0; !r && i < k->n; i++) {
 		r = dev_file_open(k->d[i].path, 0, &k->pd[i].backend, &k->c->e);
+		if (!r)
+			words_set(k, i);
 		if (!r && !k->d[i].made)
 			r = new_device_label(k->pd[i].backend, k->force, &k->c->e);
 	}
@@ -115,14 +128,14 @@ static int create_run(struct create *k)
 {
 	int r = name_check(k);
 	if (!r)
-		r = domains_check(k);
+		r = words_check(k, "domain", POOL_DOMAIN_MAX);
+	if (!r)
+		r = words_check(k, "class", POOL_CLASS_MAX);
 	for (unsigned i = 0; !r && i < k->n; i++) {
 		const char *arg = k->c->opt.args[1 + i];
 		r = new_device_prepare(arg, k->size, k->d, i, &k->d[i], &k->c->e);
 		if (!r && !k->d[i].made)
 			r = new_device_probe(k->d[i].path, k->force, &k->c->e);
-		if (!r)
-			r = domain_set(k, i, arg);
 	}
 	if (!r)
 		r = hop_private(create_co, k);

@@ -1,5 +1,5 @@
-/* cmd_pool_geometry: `tarn pool add | replace | remove | shrink-device | grow-device | rebalance |
- * scrub`. */
+/* cmd_pool_geometry: `tarn pool add | spare | class | replace | remove | shrink-device |
+ * grow-device | rebalance | scrub`. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -109,6 +109,84 @@ static int cmd_pool_add(struct call *c)
 	struct add a = {.c = c, .pool = c->opt.args[0], .n = (unsigned)c->opt.nargs - 1};
 	int r = add_options(&a);
 	return r ? r : add_run(&a, c->opt.args + 1, NULL);
+}
+
+/* ---- class, spare ---- */
+
+static int cmd_pool_class(struct call *c)
+{
+	const char *name = c->opt.args[2];
+	if (strcmp(name, "-") && !new_device_word(name, CLASS_MAX))
+		return call_usage(c, "%s: at most %d letters, digits and _ - . + are needed", name,
+				  CLASS_MAX);
+	struct json_object *args = device_args(c->opt.args[1]);
+	add_string(args, "class", name);
+	return call_ask(c, c->opt.args[0], "pool.class", args, NULL);
+}
+
+/* Is it a member already, by number, path or the last part of its path? */
+static bool is_member(struct json_object *devs, const char *name)
+{
+	char full[PATH_MAX], id[24];
+	const char *path = realpath(name, full) ? full : name;
+	for (size_t i = 0; devs && i < json_object_array_length(devs); i++) {
+		struct json_object *d = json_object_array_get_idx(devs, i);
+		const char *has = get_string(d, "path"), *slash = strrchr(has, '/');
+		snprintf(id, sizeof(id), "%" PRIu64, get_u64(d, "id"));
+		if (get_bool(d, "taken"))
+			continue;
+		if (!strcmp(id, name) || !strncmp(has, path, PATH_SHOWN - 1) ||
+		    (slash && !strcmp(slash + 1, name)))
+			return true;
+	}
+	return false;
+}
+
+/* What is new joins the pool as spares; members become spares and are emptied. */
+static int spare_add(struct call *c, struct add *a, char **devs, int n)
+{
+	struct json_object *status = NULL;
+	char **fresh = calloc((size_t)n, sizeof(*fresh));
+	int r = fresh ? call_ask(c, a->pool, "pool.status", NULL, &status)
+		      : err_set(&c->e, -ENOMEM, "out of memory");
+	for (int i = 0; !r && i < n; i++)
+		if (is_member(get_array(status, "devices"), devs[i]))
+			r = call_ask(c, a->pool, "pool.spare", device_args(devs[i]), NULL);
+		else
+			fresh[a->n++] = devs[i];
+	if (!r && a->n)
+		r = add_run(a, fresh, NULL);
+	json_object_put(status);
+	free(fresh);
+	return r ? EXIT_FAILED : EXIT_OK;
+}
+
+static int spare_remove(struct call *c, const char *pool, char **devs, int n)
+{
+	int r = EXIT_OK;
+	for (int i = 0; !r && i < n; i++) {
+		struct json_object *args = device_args(devs[i]);
+		json_object_object_add(args, "spare", json_object_new_boolean(true));
+		r = call_ask(c, pool, "pool.remove", args, NULL);
+	}
+	return r;
+}
+
+static int cmd_pool_spare(struct call *c)
+{
+	struct add a = {.c = c, .pool = c->opt.args[1]};
+	const char *verb = c->opt.args[0];
+	char **devs = c->opt.args + 2;
+	int n = c->opt.nargs - 2, r = add_options(&a);
+	if (r)
+		return r;
+	a.spare = true;
+	if (!strcmp(verb, "add"))
+		return spare_add(c, &a, devs, n);
+	if (!strcmp(verb, "remove"))
+		return c->opt.n ? call_usage(c, "remove goes with no option")
+				: spare_remove(c, a.pool, devs, n);
+	return call_usage(c, "%s: add or remove is needed", verb);
 }
 
 /* ---- a device on its way ---- */
@@ -510,7 +588,7 @@ static int cmd_pool_scrub(struct call *c)
 #define OPTIONS_ADD                                                                                \
 	{"size", 's', "SIZE", "make missing files, sparse, of this size"},                         \
 		{"domain", 'd', "NAME", "failure domain; copies of a block go to different ones"}, \
-		{"class", 0, "NAME", "device class (default for disks: ssd or hdd, as detected)"}, \
+		{"class", 0, "NAME", "device class (default for disks: nvme, ssd or hdd)"},        \
 	{                                                                                          \
 		"force", 'f', NULL, "destroy data that is on the devices"                          \
 	}
@@ -521,6 +599,8 @@ static const struct option_spec add[] = {
 	{"spare", 0, NULL, "keep it empty, to stand in for another one"},
 	{0},
 };
+static const struct option_spec spare[] = {OPTION_HELP, OPTIONS_ADD, {0}};
+static const struct option_spec help_only[] = {OPTION_HELP, {0}};
 static const struct option_spec replace[] = {OPTION_HELP, OPTIONS_ADD, OPTION_WAIT, {0}};
 static const struct option_spec removal[] = {
 	OPTION_HELP,
@@ -546,6 +626,16 @@ const struct command commands_geometry[] = {
 	{"pool add", "POOL DEVICE...", "take devices into a pool", add, 2, POOL_DEVS_MAX,
 	 cmd_pool_add,
 	 "The devices are used from now on; `tarn pool rebalance` moves older data to them."},
+	{"pool spare", "add|remove POOL DEVICE...", "keep devices to stand in for lost ones", spare,
+	 3, POOL_DEVS_MAX, cmd_pool_spare,
+	 "A spare holds nothing. When a device has been missing or faulted for 10 minutes (`tarn "
+	 "pool set POOL spare-after=TIME`), a spare that is large enough, and of its class if it "
+	 "has one, takes its place and is filled from the other copies. A member that becomes a "
+	 "spare is emptied first; a spare that is removed leaves the pool."},
+	{"pool class", "POOL DEVICE NAME", "change the class of a device", help_only, 3, 3,
+	 cmd_pool_class,
+	 "NAME - takes the class away. Data of volumes that are kept on another class moves in "
+	 "background."},
 	{"pool replace", "POOL OLD NEW", "take a device in and let another one go", replace, 3, 3,
 	 cmd_pool_replace,
 	 "Add NEW, with the domain and class of OLD unless told otherwise, then remove OLD. When "

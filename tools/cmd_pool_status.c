@@ -28,13 +28,14 @@ static unsigned percent(uint64_t part, uint64_t whole)
 	return whole ? (unsigned)((double)part * 100 / (double)whole + 0.5) : 0;
 }
 
-/* "online", "online, evacuating", "online, spare" */
+/* "online", "online, evacuating", "online, spare", "missing, replaced" */
 static void state_cell(struct table *t, struct json_object *d)
 {
-	const char *what = get_bool(d, "evacuating")  ? ", evacuating"
-			   : get_bool(d, "shrinking") ? ", shrinking"
-			   : get_bool(d, "spare")     ? ", spare"
-						      : "";
+	const char *what = get_bool(d, "taken")	       ? ", replaced"
+			   : get_bool(d, "evacuating") ? ", evacuating"
+			   : get_bool(d, "shrinking")  ? ", shrinking"
+			   : get_bool(d, "spare")      ? ", spare"
+						       : "";
 	table_cell(t, "%s%s", get_string(d, "state"), what);
 }
 

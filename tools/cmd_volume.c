@@ -68,6 +68,8 @@ static int create_args(struct call *c, struct json_object *args)
 	if (strcmp(compression, "lz4") && strcmp(compression, "off"))
 		return call_usage(c, "--compression %s: known are lz4 and off", compression);
 	add_string(args, "compression", compression);
+	if (*option_value(o, "class", ""))
+		add_string(args, "class", option_value(o, "class", ""));
 	if (owner && user_parse(owner, &n))
 		return call_usage(c, "--owner %s: there is no such user", owner);
 	if (owner)
@@ -188,6 +190,7 @@ static void status_print(const struct volume_ref *ref, struct json_object *v, bo
 	printf("volume       %s/%s (%s)\n", ref->pool, ref->volume, get_string(v, "uuid"));
 	printf("type         %s\n", get_string(v, "type"));
 	printf("copies       %" PRIu64 "\n", get_u64(v, "copies"));
+	printf("class        %s\n", *get_string(v, "class") ? get_string(v, "class") : "any");
 	printf("compression  %s\n", get_string(v, "compression"));
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 		if (i || get_u64(v, "size_bytes"))
@@ -256,15 +259,15 @@ static int set_one(struct call *c, const char *assignment)
 			return call_usage(c, "owner=%s: there is no such user", eq + 1);
 		}
 		add_u64(args, "value", n);
-	} else {
+	} else if (eq[1] || strcmp(key, "class")) { /* class=: any */
 		add_string(args, "value", eq + 1);
 	}
 	struct json_object *o = NULL;
 	r = call_ask(c, ref.pool, "volume.set", args, &o);
 	if (!r && get_bool(o, "converting"))
-		printf("data of %s/%s is rewritten with %s copies in background; "
+		printf("data of %s/%s is rewritten with %s in background; "
 		       "`tarn volume status %s/%s` shows how far it is\n",
-		       ref.pool, ref.volume, eq + 1, ref.pool, ref.volume);
+		       ref.pool, ref.volume, assignment, ref.pool, ref.volume);
 	json_object_put(o);
 	return r;
 }
@@ -295,16 +298,16 @@ static const char *property_text(struct json_object *v, const char *name, bool e
 			 get_u64(v, *name == 'o' ? "owner_uid" : "copies"));
 		return buf;
 	}
-	if (!strcmp(name, "type") || !strcmp(name, "compression"))
+	if (!strcmp(name, "type") || !strcmp(name, "compression") || !strcmp(name, "class"))
 		return get_string(v, name);
 	return NULL;
 }
 
 static int cmd_volume_get(struct call *c)
 {
-	static const char *const all[] = {"type",      "size",	     "copies",	"compression",
-					  "owner",     "used",	     "logical", "reserved",
-					  "available", "reservation"};
+	static const char *const all[] = {"type",	 "size",      "copies",	    "class",
+					  "compression", "owner",     "used",	    "logical",
+					  "reserved",	 "available", "reservation"};
 	struct volume_ref ref;
 	struct json_object *args, *v = NULL, *out = json_object_new_object();
 	int r = volume_args(c, &ref, &args);
@@ -398,6 +401,7 @@ static const struct option_spec create[] = {
 	{"type", 't', "TYPE", "fs: a file system to mount; block: a raw image"},
 	{"size", 's', "SIZE", "block: size of the device; fs: most data it may hold"},
 	{"copies", 'c', "N", "copies of the data on different devices, 1 to 4 (default 2)"},
+	{"class", 0, "NAME", "keep the data on devices of this class (default: any)"},
 	{"compression", 0, "NAME", "lz4 (default) or off"},
 	{"owner", 'o', "USER", "may mount it without being root (default: root)"},
 	{0},
@@ -411,11 +415,12 @@ const struct command commands_volume[] = {
 	{"volume status", "POOL/VOLUME", "show one volume", listing, 1, 1, cmd_volume_status, NULL},
 	{"volume set", "POOL/VOLUME PROPERTY=VALUE...", "change properties", shrink, 2, -1,
 	 cmd_volume_set,
-	 "Properties: compression=lz4|off (for new data), copies=N (older data is rewritten in "
-	 "background), owner=USER, reservation=SIZE (kept free for this volume), size=SIZE."},
+	 "Properties: compression=lz4|off (for new data), copies=N and class=NAME (older data is "
+	 "rewritten in background; class= is any), owner=USER, reservation=SIZE (kept free for "
+	 "this volume), size=SIZE."},
 	{"volume get", "POOL/VOLUME [PROPERTY...]", "print properties", listing, 1, -1,
 	 cmd_volume_get,
-	 "Properties: type, size, copies, compression, owner, used, logical, "
+	 "Properties: type, size, copies, class, compression, owner, used, logical, "
 	 "reserved, available, reservation."},
 	{"volume destroy", "POOL/VOLUME", "put a volume into the trash, or destroy it", destroy, 1,
 	 1, cmd_volume_destroy,

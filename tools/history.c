@@ -18,6 +18,8 @@ static const struct {
 	{"pool.online", "pool online {pool} {device}"},
 	{"pool.add", "pool add {pool} {device}[ --domain {domain}][ --class {class}]"
 		     "[ --spare{?spare}][ --force{?force}]"},
+	{"pool.class", "pool class {pool} {device} {class}"},
+	{"pool.spare", "pool spare add {pool} {device}"},
 	{"pool.remove", "pool remove {pool} {device}[ --cancel{?cancel}]"},
 	{"pool.shrink-device", "pool shrink-device {pool} {device} {size_bytes}"},
 	{"pool.grow-device", "pool grow-device {pool} {device}[ --size {size_bytes}]"},
@@ -26,7 +28,7 @@ static const struct {
 	{"pool.set", "pool set {pool} {key}={value}"},
 	{"volume.create", "volume create {pool}/{name} --type {type}[ --size {size_bytes}]"
 			  "[ --copies {copies}][ --compression {compression}]"
-			  "[ --owner {owner_uid}]"},
+			  "[ --class {class}][ --owner {owner_uid}]"},
 	{"volume.set", "volume set {pool}/{name} {key}={value}"},
 	{"volume.destroy", "volume destroy {pool}/{name}[ --now{?now}]"},
 	{"volume.resize", "volume resize {pool}/{name} {size_bytes}[ --shrink{?allow_shrink}]"},

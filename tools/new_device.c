@@ -71,3 +71,10 @@ bool new_device_word(const char *text, size_t max)
 {
 	return strlen(text) <= max && pool_name_valid(text);
 }
+
+const char *new_device_class(const struct dev_backend *b)
+{
+	if (!b->is_block)
+		return "";
+	return b->nvme ? "nvme" : b->rotational ? "hdd" : "ssd";
+}

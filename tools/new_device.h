@@ -30,4 +30,7 @@ int new_device_label(struct dev_backend *b, bool force, struct err *e);
 /* Is text the name of a failure domain or class: letters, digits and _ - . + ; at most max? */
 bool new_device_word(const char *text, size_t max);
 
+/* The class of a device when none is given: nvme, ssd or hdd; "" for files. */
+const char *new_device_class(const struct dev_backend *b);
+
 #endif

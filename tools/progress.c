@@ -135,6 +135,7 @@ void progress_dev_to_json(struct daemon *d, const struct pool_dev_status *s, str
 				: 0;
 	add_string(o, "class", s->class_name);
 	add_bool(o, "spare", s->spare);
+	add_bool(o, "taken", s->taken);
 	add_bool(o, "evacuating", s->evacuating);
 	add_bool(o, "shrinking", s->shrinking);
 	rate_to_json(d, &d->progress.resync[s->id % POOL_DEVS_MAX], "resync_",

@@ -37,7 +37,8 @@ static int refuse_member(struct add *a)
 		!pool_label_read(a->b, l, NULL) && !memcmp(l->uuid, a->s->uuid, sizeof(l->uuid));
 	for (unsigned i = 0; ours && !r && i < a->s->ndevs; i++) {
 		const struct pool_dev_status *d = &a->s->devs[i];
-		if (d->id == l->dev_id && d->state != DEV_ONLINE && d->state != DEV_RESYNC)
+		if (d->id == l->dev_id && d->state != DEV_ONLINE && d->state != DEV_RESYNC &&
+		    !d->taken)
 			r = err_set(&a->q->e, ERR_IN_USE,
 				    "%s is device %u of this pool; "
 				    "`tarn pool online %s %s` brings it back, "
@@ -94,7 +95,7 @@ static void added_to_json(struct add *a)
 	size_t kept = sizeof(a->s->devs[0].path) - 1;
 	a->q->result = json_object_new_object();
 	for (unsigned i = 0; i < a->s->ndevs; i++) {
-		if (strncmp(a->s->devs[i].path, a->path, kept))
+		if (a->s->devs[i].taken || strncmp(a->s->devs[i].path, a->path, kept))
 			continue;
 		add_u64(a->q->result, "id", a->s->devs[i].id);
 		add_string(a->q->result, "path", a->s->devs[i].path);
@@ -113,9 +114,8 @@ int verb_pool_add(struct request *q)
 		r = dev_file_open(a.path, 0, &a.b, &q->e);
 	if (r)
 		return r;
-	if (!a.o.class_name[0] && a.b->is_block)
-		snprintf(a.o.class_name, sizeof(a.o.class_name), "%s",
-			 a.b->rotational ? "hdd" : "ssd");
+	if (!a.o.class_name[0])
+		snprintf(a.o.class_name, sizeof(a.o.class_name), "%s", new_device_class(a.b));
 	a.s = calloc(1, sizeof(*a.s));
 	if (!a.s) {
 		dev_close(a.b);
@@ -157,10 +157,16 @@ int verb_pool_remove(struct request *q)
 {
 	struct pool_dev_status s;
 	struct pool_move_plan plan = {0};
-	bool dry_run = false, cancel = false;
+	bool dry_run = false, cancel = false, spare = false;
 	int r = device_arg(q, &s, &dry_run);
 	if (!r)
 		r = arg_bool(q, "cancel", &cancel);
+	if (!r)
+		r = arg_bool(q, "spare", &spare);
+	if (!r && spare && !s.spare)
+		r = err_set(&q->e, -EINVAL,
+			    "device %u (%s) is no spare; `tarn pool remove` empties it", s.id,
+			    s.path);
 	if (r)
 		return r;
 	if (cancel)
@@ -188,6 +194,31 @@ int verb_pool_shrink_device(struct request *q)
 	if (!r)
 		plan_to_json(q, &s, &plan);
 	return r;
+}
+
+/* ---- class, spare ---- */
+
+int verb_pool_class(struct request *q)
+{
+	const char *name = NULL;
+	struct pool_dev_status s;
+	bool unused;
+	int r = device_arg(q, &s, &unused);
+	if (!r)
+		r = arg_string(q, "class", ARG_REQUIRED, POOL_CLASS_MAX, &name);
+	if (!r && !strcmp(name, "-"))
+		name = "";
+	if (!r && *name && !new_device_word(name, POOL_CLASS_MAX))
+		r = err_set(&q->e, -EINVAL, "class: not a valid name");
+	return r ? r : pool_dev_set_class(q->d->pool, s.id, name, &q->e);
+}
+
+int verb_pool_spare(struct request *q)
+{
+	struct pool_dev_status s;
+	bool unused;
+	int r = device_arg(q, &s, &unused);
+	return r ? r : pool_dev_make_spare(q->d->pool, s.id, &q->e);
 }
 
 /* ---- grow ---- */

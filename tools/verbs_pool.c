@@ -24,6 +24,8 @@ static struct json_object *dev_to_json(struct daemon *d, const struct pool_dev_s
 	add_string(o, "path", s->path);
 	add_string(o, "domain", s->domain);
 	add_string(o, "state", dev_state_name(s->state));
+	if (s->lost_ns)
+		add_u64(o, "lost_ns", s->lost_ns);
 	add_u64(o, "size_bytes", s->size_bytes);
 	add_u64(o, "used_bytes", s->used_bytes);
 	add_u64(o, "read_bytes", s->read_bytes);
@@ -67,6 +69,8 @@ static struct json_object *status_to_json(struct daemon *d, const struct pool_st
 	add_u64(o, "dev_write_bytes", s->dev_write_bytes);
 	add_u64(o, "volumes", vol_list(d->pool, NULL, 0));
 	add_u64(o, "trashed", vol_trash_list(d->pool, NULL, 0));
+	if (pool_spare_after(d->pool) != SPARE_NEVER)
+		add_u64(o, "spare_after_s", pool_spare_after(d->pool));
 	for (unsigned i = 0; i < s->ndevs && i < POOL_DEVS_MAX; i++)
 		json_object_array_add(devs, dev_to_json(d, &s->devs[i]));
 	json_object_object_add(o, "devices", devs);

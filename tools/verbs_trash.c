@@ -128,6 +128,17 @@ int verb_trash_empty(struct request *q)
 
 /* ---- settings ---- */
 
+static int set_spare_after(struct request *q, const char *value)
+{
+	uint64_t seconds = 0;
+	if (strcmp(value, "never") && duration_parse(value, &seconds))
+		return err_set(&q->e, -EINVAL,
+			       "spare-after=%s: a time like 90s, 10m or 2h is needed, at most "
+			       "3650d, or never",
+			       value);
+	return pool_set_spare_after(q->d->pool, seconds);
+}
+
 int verb_pool_set(struct request *q)
 {
 	const char *key = NULL, *value = NULL;
@@ -137,9 +148,11 @@ int verb_pool_set(struct request *q)
 		r = arg_string(q, "value", ARG_REQUIRED, 64, &value);
 	if (r)
 		return r;
+	if (!strcmp(key, "spare-after"))
+		return set_spare_after(q, value);
 	if (strcmp(key, "trash-retention"))
-		return err_set(&q->e, -EINVAL, "%s: no such property; known is trash-retention",
-			       key);
+		return err_set(&q->e, -EINVAL,
+			       "%s: no such property; known are spare-after, trash-retention", key);
 	if (duration_parse(value, &seconds))
 		return err_set(&q->e, -EINVAL,
 			       "trash-retention=%s: a time like 90s, 30m, 24h or "

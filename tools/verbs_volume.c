@@ -24,7 +24,7 @@ static int compression_parse(struct request *q, const char *text, enum vol_compr
 
 int verb_volume_create(struct request *q)
 {
-	const char *name = NULL, *type = NULL, *compression = "lz4";
+	const char *name = NULL, *type = NULL, *compression = "lz4", *class = "";
 	uint64_t copies = 2, size = 0, uid = 0;
 	struct vol_options o = {0};
 	int r = arg_volume(q, "name", &name);
@@ -40,6 +40,8 @@ int verb_volume_create(struct request *q)
 		r = arg_u64(q, "owner_uid", ARG_OPTIONAL, 0, UINT32_MAX - 1, &uid);
 	if (!r)
 		r = compression_parse(q, compression, &o.compression);
+	if (!r)
+		r = arg_string(q, "class", ARG_OPTIONAL, VOL_CLASS_MAX, &class);
 	if (r)
 		return r;
 	if (!strcmp(type, "fs"))
@@ -53,6 +55,7 @@ int verb_volume_create(struct request *q)
 	o.copies = (uint8_t)copies;
 	o.size_bytes = size;
 	o.owner_uid = (uint32_t)uid;
+	snprintf(o.class_name, sizeof(o.class_name), "%s", class);
 	return vol_create(q->d->pool, name, &o, &q->e);
 }
 
@@ -87,6 +90,7 @@ static struct json_object *volume_to_json(const struct vol_info *v)
 	add_string(o, "type", v->type == VOL_TYPE_FS ? "fs" : "block");
 	add_string(o, "compression", v->compression == VOL_COMPRESS_LZ4 ? "lz4" : "off");
 	add_u64(o, "copies", v->copies);
+	add_string(o, "class", v->class_name);
 	add_u64(o, "size_bytes", v->size_bytes);
 	add_u64(o, "used_bytes", v->used_bytes);
 	add_u64(o, "logical_bytes", v->logical_bytes);
@@ -96,6 +100,7 @@ static struct json_object *volume_to_json(const struct vol_info *v)
 	add_u64(o, "available_bytes", v->available_bytes);
 	add_u64(o, "created_ns", v->created_ns);
 	add_u64(o, "owner_uid", v->owner_uid);
+	json_object_object_add(o, "converting", json_object_new_boolean(v->converting));
 	json_object_object_add(o, "open", json_object_new_boolean(v->open));
 	json_object_object_add(o, "destroying", json_object_new_boolean(v->destroying));
 	return o;
@@ -205,6 +210,28 @@ static int set_copies(struct request *q, const char *name)
 	return 0;
 }
 
+static int set_class(struct request *q, const char *name)
+{
+	const char *value = "";
+	struct vol *v;
+	struct vol_info i;
+	int r = arg_string(q, "value", ARG_OPTIONAL, VOL_CLASS_MAX, &value);
+	if (!r)
+		r = vol_open(q->d->pool, name, &v, &q->e);
+	if (r)
+		return r;
+	vol_info_get(v, &i);
+	vol_close(v);
+	r = vol_set_class(q->d->pool, name, value, &q->e);
+	if (r)
+		return r;
+	q->result = json_object_new_object();
+	json_object_object_add(
+		q->result, "converting",
+		json_object_new_boolean(strcmp(i.class_name, value) && i.logical_bytes));
+	return 0;
+}
+
 int verb_volume_set(struct request *q)
 {
 	const char *name = NULL, *key = NULL, *value = NULL;
@@ -227,6 +254,8 @@ int verb_volume_set(struct request *q)
 	}
 	if (!strcmp(key, "copies"))
 		return set_copies(q, name);
+	if (!strcmp(key, "class"))
+		return set_class(q, name);
 	if (!strcmp(key, "reservation")) {
 		uint64_t n = 0;
 		r = arg_string(q, "value", ARG_REQUIRED, 32, &value);
@@ -238,7 +267,7 @@ int verb_volume_set(struct request *q)
 		return r ? r : vol_set_reservation(q->d->pool, name, n, &q->e);
 	}
 	return err_set(&q->e, -EINVAL,
-		       "%s: no such property; known are compression, copies, "
+		       "%s: no such property; known are class, compression, copies, "
 		       "owner, reservation, size",
 		       key);
 }

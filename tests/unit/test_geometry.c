@@ -193,7 +193,7 @@ static void story(void *arg)
 				.copies = 2,
 				.compression = VOL_COMPRESS_LZ4,
 				.size_bytes = BLOCKS * 4096ull};
-	struct pool_create_dev cd[2] = {{open_dev(0), ""}, {open_dev(1), ""}};
+	struct pool_create_dev cd[2] = {{open_dev(0), "", ""}, {open_dev(1), "", ""}};
 	struct pool_add_options ao = {"", "", false};
 	struct pool_move_plan plan;
 	struct err e = {0};

@@ -178,7 +178,7 @@ static void history(struct pool *p)
 
 static void story(void *arg)
 {
-	struct pool_create_dev cd[2] = {{open_dev(0), ""}, {open_dev(1), ""}};
+	struct pool_create_dev cd[2] = {{open_dev(0), "", ""}, {open_dev(1), "", ""}};
 	struct pool_history_entry *h = malloc(sizeof *h);
 	struct pool_check_result r;
 	struct err e = {0};

@@ -43,7 +43,7 @@ static struct pool *make_pool(void)
 	struct pool *p;
 
 	for (unsigned i = 0; i < DEVS; i++)
-		cd[i] = (struct pool_create_dev){open_dev(i), ""};
+		cd[i] = (struct pool_create_dev){open_dev(i), "", ""};
 	if (pool_create("squeeze", cd, DEVS, 1u << 20, &e))
 		fail_msg("%s", e.text);
 	for (unsigned i = 0; i < DEVS; i++) {

@@ -56,7 +56,7 @@ _tarn()
 	--type|-t) COMPREPLY=($(compgen -W "fs block" -- "$cur")); return ;;
 	--compression) COMPREPLY=($(compgen -W "lz4 off" -- "$cur")); return ;;
 	--owner) COMPREPLY=($(compgen -u -- "$cur")); return ;;
-	--class) COMPREPLY=($(compgen -W "ssd hdd" -- "$cur")); return ;;
+	--class) COMPREPLY=($(compgen -W "nvme ssd hdd" -- "$cur")); return ;;
 	--to) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	--copies|-c) COMPREPLY=($(compgen -W "1 2 3 4" -- "$cur")); return ;;
 	esac
@@ -81,10 +81,28 @@ _tarn()
 			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
 		fi
 		;;
+	"pool class")
+		if ((${#words[@]} > 3)); then
+			COMPREPLY=($(compgen -W "nvme ssd hdd -" -- "$cur"))
+		elif ((${#words[@]} > 2)); then
+			COMPREPLY=($(compgen -W "$(_tarn_words device "${words[2]}")" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
+		fi
+		;;
+	"pool spare")
+		if ((${#words[@]} > 3)); then
+			COMPREPLY=($(compgen -f -W "$(_tarn_words device "${words[3]}")" -- "$cur"))
+		elif ((${#words[@]} > 2)); then
+			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "add remove" -- "$cur"))
+		fi
+		;;
 	"pool set")
 		if ((${#words[@]} > 2)); then
 			compopt -o nospace
-			COMPREPLY=($(compgen -W "trash-retention=" -- "$cur"))
+			COMPREPLY=($(compgen -W "spare-after= trash-retention=" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
 		fi
@@ -107,7 +125,7 @@ _tarn()
 	"volume set")
 		if ((${#words[@]} > 2)); then
 			compopt -o nospace
-			name="compression= copies= owner= reservation= size="
+			name="class= compression= copies= owner= reservation= size="
 			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
@@ -115,7 +133,7 @@ _tarn()
 		;;
 	"volume get")
 		if ((${#words[@]} > 2)); then
-			COMPREPLY=($(compgen -W "type size copies compression owner used logical \
+			COMPREPLY=($(compgen -W "type size copies class compression owner used logical \
 				reserved available reservation" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
