@@ -133,8 +133,8 @@ _tarn()
 		;;
 	"volume get")
 		if ((${#words[@]} > 2)); then
-			COMPREPLY=($(compgen -W "type size copies class compression owner used logical \
-				reserved available reservation" -- "$cur"))
+			COMPREPLY=($(compgen -W "type size copies class compression owner used \
+				logical reserved available reservation" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
 		fi
