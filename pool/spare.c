@@ -19,11 +19,13 @@ static bool is_lost(const struct dev *d)
 
 void spare_note_lost(struct dev *d)
 {
+	uint64_t now = reactor_wall_ns();
+
 	if (!is_lost(d)) {
 		d->lost_ns = 0;
 		d->spare_reported = false;
-	} else if (!d->lost_ns || d->lost_ns > reactor_wall_ns()) {
-		d->lost_ns = reactor_wall_ns();
+	} else if (!d->lost_ns || d->lost_ns > now) { /* a clock may have been set back */
+		d->lost_ns = now;
 	}
 }
 
@@ -139,17 +141,22 @@ static void report_none(struct pool *p, struct dev *lost)
 			  lost->class_name, (unsigned long long)lost->size_bytes);
 }
 
-/* One lost device a turn. True: a spare has taken over, text says which. */
-static bool turn_locked(struct pool *p, char *ret_text, size_t size)
+static bool overdue(const struct pool *p, const struct dev *d)
 {
 	uint64_t now = reactor_wall_ns();
 
+	return d->lost_ns && now > d->lost_ns && p->spare_after_s != SPARE_NEVER &&
+	       (now - d->lost_ns) / 1000000000u >= p->spare_after_s;
+}
+
+/* One lost device a turn. True: a spare has taken over, text says which. */
+static bool turn_locked(struct pool *p, char *ret_text, size_t size)
+{
 	for (unsigned i = 0; i < p->ndevs; i++) {
 		struct dev *d = &p->devs[i], *s;
 
 		spare_note_lost(d);
-		if (!d->lost_ns || d->changing || p->spare_after_s == SPARE_NEVER ||
-		    (now - d->lost_ns) / 1000000000u < p->spare_after_s)
+		if (d->changing || !overdue(p, d))
 			continue;
 		s = spare_for(p, d);
 		if (s) {
