@@ -13,11 +13,13 @@
 #include "pool/pool.h"
 #include "pool/vol.h"
 
-#define DEVS	    4
+#define DEVS	    5
 #define DEV_BYTES   (40ull << 20)
 #define RUN_BLOCKS  32u
 #define KEPT_OF	    16u /* one block of so many stays */
 #define VOLUME_RUNS 2048u
+
+enum story { BY_ITSELF, REMOVAL, REMOVAL_AND_FAILURE };
 
 static char dir[64];
 static struct reactor *reactor;
@@ -128,17 +130,33 @@ static unsigned dev_count(struct pool *p)
 	return n;
 }
 
-/* The last device leaves at once, before anything came back by itself. */
-static void leave(struct pool *p)
+/* The same again: most of the pool is free, so there is space for it. */
+static void write_kept(struct vol *v, uint64_t at)
+{
+	uint32_t *buf = aligned_alloc(4096, 4096);
+
+	fill(buf, at, 1);
+	assert_int_equal(vol_write(v, VOL_BLOCK_OBJECT, at * 4096, 4096, buf, NULL, NULL), 0);
+	free(buf);
+}
+
+/* The last device leaves under writes at once, before anything came back by itself. */
+static void leave(struct pool *p, struct vol *v, uint64_t runs, bool another_fails)
 {
 	struct pool_move_plan plan;
 	struct err e = {0};
+	uint64_t at = 0;
 
 	assert_int_equal(pool_commit(p), 0); /* what was punched is free now */
 	if (pool_dev_remove(p, DEVS - 1, false, &plan, &e))
 		fail_msg("%s", e.text);
-	for (unsigned i = 0; i < 1000 && dev_count(p) == DEVS; i++)
+	if (another_fails)
+		assert_int_equal(pool_dev_offline(p, 1, &e), 0);
+	for (unsigned i = 0; i < 1000 && dev_count(p) == DEVS; i++) {
+		for (unsigned k = 0; k < 40; k++, at = (at + 7 * KEPT_OF) % (runs * RUN_BLOCKS))
+			write_kept(v, at);
 		co_sleep_ns(20000000);
+	}
 	assert_int_equal(dev_count(p), DEVS - 1);
 }
 
@@ -148,7 +166,7 @@ static void story(void *arg)
 				.copies = 2,
 				.compression = VOL_COMPRESS_OFF,
 				.size_bytes = VOLUME_RUNS * RUN_BLOCKS * 4096ull};
-	bool *by_itself = arg;
+	enum story *how = arg;
 	struct pool *p = make_pool();
 	struct err e = {0};
 	uint64_t runs, full;
@@ -161,12 +179,12 @@ static void story(void *arg)
 	full = used_bytes(p);
 	assert_true(full > DEVS * DEV_BYTES * 3 / 4);
 	thin_out(v, runs);
-	if (*by_itself) {
+	if (*how == BY_ITSELF) {
 		for (unsigned i = 0; i < 1000 && used_bytes(p) > full * 2 / 3; i++)
 			co_sleep_ns(20000000);
 		assert_true(used_bytes(p) <= full * 2 / 3);
 	} else {
-		leave(p);
+		leave(p, v, runs, *how == REMOVAL_AND_FAILURE);
 	}
 	compare(p, v, runs);
 	vol_close(v);
@@ -174,10 +192,10 @@ static void story(void *arg)
 	reactor_stop(reactor);
 }
 
-static void run_story(bool by_itself)
+static void run_story(enum story how)
 {
 	assert_int_equal(reactor_uring_create(256, &reactor), 0);
-	assert_int_equal(co_spawn(reactor, story, &by_itself), 0);
+	assert_int_equal(co_spawn(reactor, story, &how), 0);
 	reactor_run(reactor);
 	reactor_destroy(reactor);
 	for (unsigned i = 0; i < DEVS; i++) {
@@ -191,19 +209,26 @@ static void run_story(bool by_itself)
 static void test_by_itself(void **state)
 {
 	(void)state;
-	run_story(true);
+	run_story(BY_ITSELF);
 }
 
 static void test_removal(void **state)
 {
 	(void)state;
-	run_story(false);
+	run_story(REMOVAL);
+}
+
+static void test_removal_and_failure(void **state)
+{
+	(void)state;
+	run_story(REMOVAL_AND_FAILURE);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_itself),
-					   cmocka_unit_test(test_removal)};
+					   cmocka_unit_test(test_removal),
+					   cmocka_unit_test(test_removal_and_failure)};
 	int rc;
 
 	snprintf(dir, sizeof dir, "%s/tarn-squeeze.XXXXXX", "/var/tmp");
