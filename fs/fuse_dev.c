@@ -5,7 +5,11 @@
  * the leader polls all the time:
  *
  *   parked --wanted: a worker has more than it likes (dev_call_help)--> polls
- *   polls  --woken in vain too often (dev_turn_end)--> parked
+ *   polls  --unwanted: for long they mostly waited for disks (dev_turn_end)--> parked
+ *
+ * Where a lone client's requests wait for disks, a second worker is woken in vain (and unseen here:
+ * the ring looks again before it reports), and takes the core that the disk's interrupt wants.
+ * Where they do not, it is faster: it wakes on an idle core while the client still goes to sleep.
  */
 #include <errno.h>
 #include <poll.h>
@@ -15,7 +19,10 @@
 #define READS_PER_TURN 64u
 #define LONE_PROBE     16u /* turns */
 #define HELP_ACTIVE    4u  /* requests of one worker */
-#define PARK_AFTER     32u /* wakes in vain beyond half of the good ones */
+#define QUIET_ACTIVE   2u  /* requests of all workers */
+#define LEAN_MAX       192 /* turns with one request that waits for a disk count 3, others -1 */
+#define LEAN_WAITED    3
+#define LEAN_MIN       (-64)
 
 /* read() said r < 0: is it the end? */
 static bool dev_read_failed(struct serve_worker *w, int err)
@@ -52,6 +59,13 @@ static bool dev_try_more(struct serve_worker *w, unsigned reads)
 	return reads != 1 || w->active > 1 || w->company || !(++w->lone_turns % LONE_PROBE);
 }
 
+static void dev_wake_workers(struct serve *s)
+{
+	lock_take(&s->lock);
+	waitq_wake_all(&s->wait);
+	lock_drop(&s->lock);
+}
+
 /* More came than one worker likes: have another one poll as well. */
 static void dev_call_help(struct serve *s)
 {
@@ -61,32 +75,62 @@ static void dev_call_help(struct serve *s)
 		if (!atomic_load_explicit(&o->parked, memory_order_relaxed) ||
 		    atomic_exchange(&o->wanted, true))
 			continue;
-		lock_take(&s->lock);
-		waitq_wake_all(&s->wait);
-		lock_drop(&s->lock);
+		dev_wake_workers(s);
 		return;
 	}
+}
+
+static void dev_send_home(struct serve *s)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < s->worker_count; i++) {
+		struct serve_worker *o = &s->worker[i];
+
+		if (i == s->leader || atomic_load_explicit(&o->parked, memory_order_relaxed))
+			continue;
+		any |= !atomic_exchange(&o->unwanted, true);
+	}
+	if (any)
+		dev_wake_workers(s);
 }
 
 static void dev_park(struct serve_worker *w)
 {
 	dev_pause(w);
 	w->paused = false;
-	w->in_vain = 0;
+	w->lean = 0;
+	atomic_store(&w->unwanted, false);
 	atomic_store(&w->parked, true);
 }
 
+static bool dev_quiet(const struct serve *s)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < s->worker_count; i++)
+		n += atomic_load_explicit(&s->worker[i].requests_active, memory_order_relaxed);
+	return n <= QUIET_ACTIVE;
+}
+
+/* co_run() runs a request until it waits: what did not is done by now. */
 static void dev_turn_end(struct serve_worker *w, unsigned reads)
 {
-	if (reads) {
-		w->in_vain -= w->in_vain > 0;
-		w->company = reads > 1;
-		if (reads > 1 || w->active > HELP_ACTIVE)
-			dev_call_help(w->s);
-		return;
+	w->company = reads > 1;
+	if (reads > 1 || w->active > HELP_ACTIVE || w->lean < LEAN_MIN) {
+		w->lean = 0;
+		dev_call_help(w->s);
+	} else if (reads && !w->active) {
+		w->lean--;
+	} else if (reads && dev_quiet(w->s)) {
+		w->lean += LEAN_WAITED;
 	}
-	w->in_vain += 2;
-	if (w->in_vain > PARK_AFTER && w->index != w->s->leader)
+	if (w->lean <= LEAN_MAX)
+		return;
+	w->lean = 0;
+	if (w->index == w->s->leader)
+		dev_send_home(w->s);
+	else
 		dev_park(w);
 }
 
@@ -145,11 +189,16 @@ static int dev_start(struct serve_worker *w)
 
 static void dev_help(struct serve_worker *w)
 {
+	if (!atomic_load(&w->parked)) {
+		dev_park(w);
+		return;
+	}
 	if (dev_poll(w)) /* no memory: the others go on */
 		dev_park(w);
 	else
 		atomic_store(&w->parked, false);
 	atomic_store(&w->wanted, false);
+	atomic_store(&w->unwanted, false);
 }
 
 static void dev_stop(struct serve_worker *w)

@@ -55,7 +55,8 @@ struct serve_transport_ops {
 	void (*done)(struct fuse_rq *rq);
 	/* Fewer than SERVE_ACTIVE_MAX again. */
 	void (*resume)(struct serve_worker *w);
-	/* dev only: w is parked and wanted: fetch too. In a coroutine of its reactor. */
+	/* dev only: w is parked and wanted: fetch too; or polls and is not: park. In a coroutine of
+	 * its reactor. */
 	void (*help)(struct serve_worker *w);
 };
 extern const struct serve_transport_ops serve_dev_ops;
@@ -67,10 +68,11 @@ struct serve_worker {
 	unsigned index;
 	int fd; /* a clone of the device, only read and written here */
 	struct reactor_poll *poll;
-	bool paused;		      /* transport waits for resume() */
-	bool company;		      /* the last turn found more than one request */
-	unsigned lone_turns, in_vain; /* in_vain: 2 for each wake without a request, -1 with */
-	_Atomic bool parked, wanted;  /* does not poll; shall poll */
+	bool paused;  /* transport waits for resume() */
+	bool company; /* the last turn found more than one request */
+	unsigned lone_turns;
+	int lean;			       /* towards one worker (> 0) or more */
+	_Atomic bool parked, wanted, unwanted; /* does not poll; shall poll; shall park */
 	unsigned active;
 	struct uring_queue *queues;	  /* of the transport uring */
 	unsigned armed;			  /* entries of them that are the kernel's */

@@ -2,6 +2,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -73,11 +75,30 @@ static void serve_finish(struct serve *s)
 	serve_free(s);
 }
 
+/* Keep this thread on the CPUs whose share of the work is its own, as far as it may run there.
+ * FUSE over io_uring delivers a request on the client's CPU. Over /dev/fuse, left to the scheduler,
+ * all workers and the client are often on one CPU while others idle. The thread stays so for good:
+ * a later session would choose the same. */
+static void worker_pin(const struct serve_worker *w)
+{
+	cpu_set_t set;
+
+	if (pthread_getaffinity_np(pthread_self(), sizeof(set), &set))
+		return;
+	for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (cpu % w->s->worker_count != w->index)
+			CPU_CLR(cpu, &set);
+	if (CPU_COUNT(&set))
+		pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+}
+
 static void worker_serve(struct serve_worker *w)
 {
 	struct serve *s = w->s;
-	int r = s->transport->start(w);
+	int r;
 
+	worker_pin(w);
+	r = s->transport->start(w);
 	if (r)
 		serve_end(s, SERVE_END_FAILED, r);
 	lock_take(&s->lock);
@@ -88,7 +109,7 @@ static void worker_serve(struct serve_worker *w)
 			lock_take(&s->lock);
 			continue;
 		}
-		if (atomic_load(&w->wanted) && atomic_load(&w->parked)) {
+		if (atomic_load(&w->parked) ? atomic_load(&w->wanted) : atomic_load(&w->unwanted)) {
 			lock_drop(&s->lock);
 			serve_dev_ops.help(w);
 			lock_take(&s->lock);

@@ -22,8 +22,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -248,26 +246,9 @@ const struct serve_transport_ops serve_uring_ops = {
 
 /* ---- queues ---- */
 
-/* Keep this thread on the CPUs whose queues it serves, as far as it may run there. Left to the
- * scheduler, it is often elsewhere when a request comes, and depth 1 is slower than /dev/fuse.
- * The thread stays so for good: a later session would choose the same. */
-static void pin(const struct serve_worker *w)
-{
-	cpu_set_t set;
-
-	if (pthread_getaffinity_np(pthread_self(), sizeof(set), &set))
-		return;
-	for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (cpu % w->s->worker_count != w->index)
-			CPU_CLR(cpu, &set);
-	if (CPU_COUNT(&set))
-		pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
-}
-
 void serve_uring_register(struct serve_worker *w)
 {
 	w->registered = true;
-	pin(w);
 	for (struct uring_queue *q = w->queues; q; q = q->next)
 		for (unsigned i = 0; i < q->depth; i++) {
 			q->ent[i].io.fd = w->fd;

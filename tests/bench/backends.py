@@ -12,6 +12,8 @@ import time
 import procs
 from procs import run, wait_for
 
+URING = "/sys/module/fuse/parameters/enable_uring"
+
 
 def copy_bytes(size):
     """Room for one copy of the test file, small files and copy-on-write slack."""
@@ -253,4 +255,104 @@ class ZfsFuse(Backend):
         raise RuntimeError(p.stderr.strip())
 
 
-ALL = (TarnImage, TarnTree, TarnImageOne, Qsd, Nbdfuse, ZfsFuse, Raw)
+class Uring:
+    """Mixed in: serves over FUSE's io_uring, which new mounts use while root allows it."""
+
+    def start(self):
+        allowed = procs.read_text(URING).strip()
+        if not allowed:
+            raise RuntimeError("this kernel has no FUSE over io_uring (Linux 6.14)")
+        procs.write_text(URING, "Y")
+        try:
+            super().start()
+        finally:
+            procs.write_text(URING, allowed)
+
+
+class TarnImageUring(Uring, TarnImage):
+    name = "tarn-image-u"
+    about = TarnImage.about + ", FUSE over io_uring"
+
+
+class TarnTreeUring(Uring, TarnTree):
+    name = "tarn-tree-u"
+    about = TarnTree.about + ", FUSE over io_uring"
+
+
+class Memory(Backend):
+    """Tarn's transport with nothing behind it but memory."""
+    name = "memory"
+    about = "file in memory behind Tarn's /dev/fuse transport"
+    note = "what the transport alone carries"
+    transport = "dev"
+
+    def set_up(self):
+        mount = self.path("mnt")
+        os.makedirs(mount)
+        self.file = os.path.join(mount, "mem")
+        self.spawn("memfile", self.transport, self.size, mount)
+        wait_for(self.name, lambda: os.path.exists(self.file))
+
+    def device_bytes(self):
+        return 0
+
+
+class MemoryUring(Uring, Memory):
+    name = "memory-u"
+    about = "file in memory behind Tarn's io_uring transport"
+    transport = "uring"
+
+
+class Loop(Backend):
+    """A file system of the kernel on loop devices with direct I/O."""
+    devices = 1
+    note = "the kernel serves it: no daemon to account"
+
+    def set_up(self):
+        self.loops = []
+        for i in range(self.devices):
+            image = written_file(self.path(f"{i}.img"), copy_bytes(self.size))
+            self.loops.append(
+                run("losetup", "--find", "--show", "--direct-io=on", image).strip())
+        mount = self.path("mnt")
+        os.makedirs(mount)
+        self.make()
+        run("mount", *self.options, self.loops[0], mount)
+        self.file = os.path.join(mount, "file")
+        self.tree = os.path.join(mount, "tree")
+        os.makedirs(self.tree)
+
+    options = ()
+
+    def make(self):
+        raise NotImplementedError
+
+    def take_down(self):
+        mount = self.path("mnt")
+        if mount in self.mounts():
+            run("umount", mount)
+        for loop in self.loops:
+            run("losetup", "-d", loop, check=False)
+
+
+class Ext4(Loop):
+    name = "ext4"
+    about = "file in ext4 of the kernel on a loop device, 1 copy"
+
+    def make(self):
+        run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
+            self.loops[0])
+
+
+class Btrfs(Loop):
+    name = "btrfs"
+    about = "file in btrfs raid1 of the kernel on 2 loop devices"
+    devices = 2
+
+    def make(self):
+        run("mkfs.btrfs", "-q", "-K", "-d", "raid1", "-m", "raid1", *self.loops)
+        run("btrfs", "device", "scan", *self.loops)
+
+
+ALL = (TarnImage, TarnTree, TarnImageUring, TarnTreeUring, TarnImageOne, Memory, MemoryUring, Qsd,
+       Nbdfuse, ZfsFuse, Btrfs, Ext4, Raw)

@@ -35,13 +35,32 @@ class Fio(Cell):
         return fio(backend, o, **args)
 
 
+class Cached(Fio):
+    """Reads of a part that fits the daemon's caches, read once before."""
+    BYTES = 64 << 20
+
+    def run(self, backend, o):
+        fio(backend, o, rw="read", bs="4k", iodepth=32, size=self.BYTES)
+        self.extra["size"] = self.BYTES
+        return super().run(backend, o)
+
+
+class Sustained(Fio):
+    """Writes for so long that the background has to keep up."""
+
+    def run(self, backend, o):
+        self.extra["runtime"] = o.sustain
+        return super().run(backend, o)
+
+
 def fio(backend, o, **args):
     """Run one fio job on the backend's file. The rate counts the final fsync into the time."""
-    argv = ["fio", "--name=cell", f"--filename={backend.file}", f"--size={o.size}", "--direct=1",
+    args = {"size": o.size, **args}
+    argv = ["fio", "--name=cell", f"--filename={backend.file}", "--direct=1",
             f"--ioengine={o.engine}", "--fallocate=none", "--randrepeat=0", "--norandommap=1",
-            "--output-format=json"]
+            "--group_reporting", "--output-format=json"]
     argv += [f"--{k}={v}" for k, v in args.items()]
-    out = run(*argv, timeout=o.runtime * 10 + 600)
+    out = run(*argv, timeout=max(o.runtime, o.sustain) * 10 + 600)
     job = json.loads(out[out.index("{"):])["jobs"][0]
     if job["error"]:
         raise RuntimeError(f"fio: {os.strerror(job['error'])}")
@@ -68,14 +87,17 @@ class Meta(Cell):
     unit = "ops/s"
     group = "meta"
 
-    def __init__(self, name, phase, threads=1):
+    def __init__(self, name, phase, threads=1, warm=False):
         super().__init__(name)
         self.phase = phase
         self.threads = threads
+        self.warm = warm
 
     def run(self, backend, o):
         argv = [o.fsmeta, self.phase, backend.tree, "-n", o.files, "-d", max(1, o.files // 1000),
                 "-t", self.threads, "-r", o.runtime]
+        if self.warm:
+            run(*argv, timeout=o.runtime + 900)
         r = json.loads(run(*argv, timeout=o.runtime + 900))
         r["rate"] = r["ops"] / r["seconds"]
         r["written"] = r["bytes"] if self.phase in ("create", "append") else 0
@@ -91,13 +113,21 @@ ALL = (
     Fio("seq-write-1m", "write", "1m", 4),
     Fio("rand-read-4k-d1", "randread", "4k", 1),
     Fio("rand-read-4k-d32", "randread", "4k", 32),
+    Fio("rand-read-4k-d32-all", "randread", "4k", 32, numjobs=os.cpu_count()),
+    Cached("cached-read-4k-d1", "randread", "4k", 1),
+    Cached("cached-read-4k-d32", "randread", "4k", 32),
     Fio("rand-write-4k-d1", "randwrite", "4k", 1),
     Fio("rand-write-4k-d32", "randwrite", "4k", 32),
+    Sustained("long-write-4k-d1", "randwrite", "4k", 1),
+    Sustained("long-write-4k-d32", "randwrite", "4k", 32),
     Fio("rand-write-4k-fsync", "randwrite", "4k", 1, fsync=1),
     Meta("create-4k", "create"),
     Meta("stat", "stat"),
+    Meta("stat-warm", "stat", warm=True),
     Meta("readdir", "readdir"),
+    Meta("readdir-warm", "readdir", warm=True),
     Meta("open-read-4k", "open"),
+    Meta("open-read-4k-warm", "open", warm=True),
     Meta("rename", "rename"),
     Meta("unlink", "unlink"),
     Meta("append-4k-fsync", "append"),

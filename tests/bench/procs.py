@@ -27,6 +27,11 @@ def read_text(path):
         return ""
 
 
+def write_text(path, text):
+    with open(path, "w", encoding="ascii") as f:
+        f.write(text)
+
+
 def stat_fields(pid):
     """Fields of /proc/PID/stat from the state on; empty when the process is gone."""
     text = read_text(f"/proc/{pid}/stat")
@@ -97,8 +102,7 @@ def settle(limit_s=20.0):
         if disk_written_sectors() - before < 800:
             break
     os.sync()
-    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
-        f.write("3\n")
+    write_text("/proc/sys/vm/drop_caches", "3\n")
 
 
 def wait_for(what, test, limit_s=20.0):
@@ -122,8 +126,8 @@ def facts(work_dir):
     osname = re.search(r'PRETTY_NAME="(.*)"', read_text("/etc/os-release"))
     fs = run("findmnt", "-no", "SOURCE,FSTYPE", "-T", work_dir).split()
     uring = read_text("/sys/module/fuse/parameters/enable_uring").strip()
-    packages = ("fio", "qemu-system-common", "nbdkit", "libnbd-bin", "zfs-fuse", "libfuse3-3",
-                "liburing2")
+    packages = ("fio", "qemu-system-common", "nbdkit", "libnbd-bin", "zfs-fuse", "btrfs-progs",
+                "libfuse3-3", "liburing2")
     return {
         "kernel": platform.release(),
         "system": osname.group(1) if osname else "",

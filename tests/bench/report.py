@@ -1,6 +1,8 @@
 """From the results of all rounds to the tables."""
 from statistics import median
 
+import bars
+
 # The bar: no Tarn cell behind these, and random writes at depth 32 not behind the raw file.
 NEIGHBOURS = ("qsd-qcow2", "zfs-fuse")
 RAW_BAR_CELL = "rand-write-4k-d32"
@@ -34,6 +36,24 @@ def ratio(results, cell, ours, other):
     a = {r["round"]: r["rate"] for r in runs(results, cell, ours)}
     b = {r["round"]: r["rate"] for r in runs(results, cell, other)}
     return mid([a[n] / b[n] for n in a if b.get(n)])
+
+
+def cost_ratio(results, cell, ours, other):
+    """The same for CPU seconds per operation."""
+    def cost(backend):
+        return {r["round"]: r["cpu_s"] / r["ops"] for r in runs(results, cell, backend)
+                if r.get("cpu_s") and r["ops"]}
+
+    a, b = cost(ours), cost(other)
+    return mid([a[n] / b[n] for n in a if b.get(n)])
+
+
+def bars_measured(results):
+    return bars.measured(lambda *c: ratio(results, *c), lambda *c: cost_ratio(results, *c))
+
+
+def picture(results):
+    return bars.svg(bars_measured(results))
 
 
 def table(head, rows):
@@ -120,6 +140,10 @@ def markdown(data, cells, backends):
         lines += ["## Behind the bar", ""]
         lines += [f"- {c}: {a} is {v:.2f} of {b}" for c, a, b, v in misses] or ["None."]
         lines += [""]
+    found = bars_measured(results)
+    if found:
+        lines += ["## Bars", ""]
+        lines += table(["cell", "ours", "other", "bar", "ratio", "reached"], bars.rows(found))
     lines += ["## Costs of the serving daemons", "",
               "CPU and bytes are read after the disk is quiet again, so deferred work counts.", ""]
     lines += costs(results, cells, names)
