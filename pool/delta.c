@@ -20,12 +20,13 @@ int arena_init(struct pool *p, uint64_t bytes)
 		a->mem = NULL;
 		return -ENOMEM;
 	}
+	madvise(a->mem, (size_t)a->count * BLOCK_SIZE, MADV_HUGEPAGE); /* fewer pages to pin */
 	a->bufs = calloc(a->count, sizeof *a->bufs);
-	if (!a->bufs)
+	a->free_bits = calloc((a->count + 63) / 64, sizeof *a->free_bits);
+	if (!a->bufs || !a->free_bits)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < a->count; i++)
-		a->bufs[i].next_free = i + 1;
-	a->free_head = 0;
+		a->free_bits[i / 64] |= 1ull << i % 64;
 	return 0;
 }
 
@@ -34,9 +35,12 @@ void arena_fini(struct pool *p)
 	if (p->arena.mem)
 		munmap(p->arena.mem, (size_t)p->arena.count * BLOCK_SIZE);
 	free(p->arena.bufs);
+	free(p->arena.free_bits);
 	p->arena = (struct arena){0};
 }
 
+/* The lowest free ones, in order: what is written together lies together, so that it goes to the
+ * devices in few pieces, and no more of the arena is touched than was ever needed at once. */
 bool dbuf_get(struct pool *p, uint32_t *ret_bufs, unsigned n)
 {
 	struct arena *a = &p->arena;
@@ -44,9 +48,13 @@ bool dbuf_get(struct pool *p, uint32_t *ret_bufs, unsigned n)
 	if (a->count - a->used < n)
 		return false;
 	for (unsigned i = 0; i < n; i++) {
-		uint32_t b = a->free_head;
+		uint32_t b;
 
-		a->free_head = a->bufs[b].next_free;
+		while (!a->free_bits[a->first_free / 64])
+			a->first_free += 64;
+		b = a->first_free / 64 * 64 +
+		    (uint32_t)__builtin_ctzll(a->free_bits[a->first_free / 64]);
+		a->free_bits[b / 64] &= ~(1ull << b % 64);
 		a->bufs[b].ref = 1;
 		ret_bufs[i] = b;
 	}
@@ -66,8 +74,9 @@ void dbuf_unref(struct pool *p, uint32_t b)
 	assert(a->bufs[b].ref);
 	if (--a->bufs[b].ref)
 		return;
-	a->bufs[b].next_free = a->free_head;
-	a->free_head = b;
+	a->free_bits[b / 64] |= 1ull << b % 64;
+	if (b < a->first_free)
+		a->first_free = b;
 	a->used--;
 	if (!waitq_empty(&a->waiters) && a->used < a->count - a->count / 8)
 		waitq_wake_all(&a->waiters);

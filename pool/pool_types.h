@@ -111,12 +111,12 @@ struct txn {
 /* ---- memory of dirty data ---- */
 struct dbuf {
 	uint32_t ref;
-	uint32_t next_free;
 };
 struct arena {
 	uint8_t *mem;
 	struct dbuf *bufs;
-	uint32_t count, used, free_head;
+	uint64_t *free_bits;
+	uint32_t count, used, first_free; /* no word of free_bits before first_free's has a bit */
 	struct waitq waiters;
 };
 
