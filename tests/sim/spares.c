@@ -245,8 +245,9 @@ static void check_volume(struct world *w, const struct wvol *v)
 	if (rc && !world_excuses(w, v, rc))
 		world_fail(w, "vol_compliance_get %s: %d %s", v->name, rc, err_str(rc));
 	if (!rc && r.other_policy_bytes && !world_may_lose(w, v))
-		world_fail(w, "%s has settled, and %llu bytes are not where class '%s' wants them",
-			   v->name, (unsigned long long)r.other_policy_bytes, info.class_name);
+		world_fail(w, "%s has settled, and %llu bytes do not have %u copies of class '%s'",
+			   v->name, (unsigned long long)r.other_policy_bytes, info.copies,
+			   info.class_name);
 	cover_add(COVER_CLASS_CHECKED, !rc && info.class_name[0]);
 }
 
@@ -260,7 +261,7 @@ void spares_check_settled(struct world *w)
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
 			check_chunk(w, c);
-	for (unsigned i = 0; w->with_classes && i < WORLD_VOLS_MAX; i++)
-		if (w->vol[i].v && w->vol[i].opt.class_name[0] && !w->vol[i].converted)
+	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
+		if (w->vol[i].v)
 			check_volume(w, &w->vol[i]);
 }

@@ -60,7 +60,6 @@ struct wvol {
 	struct vol_options opt;
 	uint8_t other_copies; /* not 0: while its policy changes */
 	bool class_changes;   /* to other_class */
-	bool converted;	      /* its policy was changed once */
 	char other_class[VOL_CLASS_MAX + 1];
 	bool single; /* has, or had, one copy */
 	uint64_t id;

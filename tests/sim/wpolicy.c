@@ -40,7 +40,6 @@ void wvol_set_copies(struct ctx *c)
 		return;
 	uint8_t n = pick_copies(c->w, c->g, v->single || rng_chance(c->g, 1, 16));
 	v->other_copies = n;
-	v->converted = true;
 	v->single |= n == 1;
 	c->w->single_ever |= n == 1;
 	c->k->doing = "vol_set_copies";
@@ -67,7 +66,7 @@ void wvol_set_class(struct ctx *c)
 	if (v->closing || v->other_copies || v->class_changes)
 		return;
 	snprintf(v->other_class, sizeof(v->other_class), "%s", spares_pick_class(c->g));
-	v->class_changes = v->converted = true;
+	v->class_changes = true;
 	c->k->doing = "vol_set_class";
 	int rc = vol_set_class(c->w->pool, v->name, v->other_class, &e);
 	c->k->doing = NULL;
