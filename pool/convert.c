@@ -4,7 +4,8 @@
  *
  * Per extent: read it -> if it is still the same, its blocks become dirty (without being unlogged:
  * their content is durable already) -> the flusher places them under the new policy. Resumed after
- * a restart: the volume's record says that it is converting.
+ * a restart: the volume's record says that it is converting. It ends with a pass that finds
+ * nothing, begun and ended under one policy and behind all that an older one had under way.
  */
 #include <string.h>
 #include "pool/chunk.h"
@@ -215,15 +216,21 @@ static void convert_volume(struct vol *v)
 {
 	struct pool *p = v->p;
 	struct conv cv = {.v = v};
-	/* What older flushes have under way lands under the old policy: let it land first. */
-	int rc = txn_commit_wait(p);
+	uint32_t changes;
+	int rc;
 
+	lock_take(&p->lock);
+	changes = v->policy_changes;
+	lock_drop(&p->lock);
+	/* What older flushes have under way lands under the old policy: let it land first. */
+	rc = txn_commit_wait(p);
 	if (!rc)
 		rc = pass_run(&cv);
 	if (!rc)
 		rc = txn_commit_wait(p);
 	lock_take(&p->lock);
-	if (!rc && !cv.rewritten && !cv.unreadable) {
+	/* What a pass saw counts for the policy that was there all the time. */
+	if (!rc && !cv.rewritten && !cv.unreadable && changes == v->policy_changes) {
 		v->converting = false;
 		v->rec_dirty = true;
 		txn_mark_dirty_locked(p);
@@ -309,6 +316,7 @@ static int policy_change_locked(struct vol *v, uint8_t copies, const char *class
 	v->copies = copies;
 	v->class = (uint8_t) class;
 	v->converting = true;
+	v->policy_changes++;
 	v->rec_dirty = true;
 	txn_mark_dirty_locked(v->p);
 	return 0;

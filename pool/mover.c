@@ -641,6 +641,6 @@ void mover_forget_half_done(struct pool *p)
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
 			for (unsigned k = c->nmembers; k-- > 0 && c->nmembers > c->copies;)
-				if (c->m[k].stale_since == 1)
+				if (c->m[k].stale_since == 1 && !c->moving) /* or it moves now */
 					chunk_member_drop(p, c, k);
 }

@@ -73,8 +73,8 @@ static uint32_t slots_used(const struct dev *d)
 
 static bool fits(const struct dev *s, const struct dev *lost)
 {
-	return s->flags & DEV_F_SPARE && !(s->flags & DEV_F_EVACUATE) && s->state == DEV_ONLINE &&
-	       !slots_used(s) && s->slots >= slots_used(lost) &&
+	return s->flags & DEV_F_SPARE && !(s->flags & DEV_F_EVACUATE) && !s->slots_limit &&
+	       s->state == DEV_ONLINE && !slots_used(s) && s->slots >= slots_used(lost) &&
 	       (!lost->class_name[0] || !strcmp(s->class_name, lost->class_name));
 }
 

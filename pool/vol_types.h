@@ -38,11 +38,12 @@ struct vol {
 	uint64_t used_blocks, logical_blocks, reserved_blocks;
 	uint32_t owner_uid;
 	bool destroying, rec_dirty, lost;
-	bool converting; /* some data may lie under an older policy */
-	bool reaped;	 /* its record is gone: never written again */
-	unsigned refs;	 /* opens */
-	unsigned jobs;	 /* flush jobs at work */
-	unsigned pins;	 /* somebody holds a pointer across a dropped lock */
+	bool converting;	 /* some data may lie under an older policy */
+	uint32_t policy_changes; /* counts changes of copies and class */
+	bool reaped;		 /* its record is gone: never written again */
+	unsigned refs;		 /* opens */
+	unsigned jobs;		 /* flush jobs at work */
+	unsigned pins;		 /* somebody holds a pointer across a dropped lock */
 
 	struct btree tree;
 	struct dtree active, flushing;

@@ -7,7 +7,7 @@
 #include "pool/vol_types.h"
 #include "tests/sim/cover.h"
 #include "tests/sim/sim_reactor.h"
-#include "tests/sim/world.h"
+#include "tests/sim/spares.h"
 
 #define MEMBERS_FEWEST	  2u /* so that one may fail */
 #define SETTLE_TIMEOUT_MS 1200000u
@@ -24,7 +24,7 @@ static bool refused(int rc)
 
 /* ---- devices come ---- */
 
-static int add(struct world *w)
+static int add(struct world *w, bool spare)
 {
 	static const char *const domain[] = {"", "", "", "a", "b"};
 	struct pool_add_options o = {.domain = ""};
@@ -33,17 +33,22 @@ static int add(struct world *w)
 	if (d < 0)
 		return -1;
 	snprintf(o.domain, sizeof(o.domain), "%s", domain[rng_below(&w->rng, 5)]);
+	o.spare = spare;
+	snprintf(w->disk_class[d], sizeof(w->disk_class[d]), "%s",
+		 w->with_classes ? spares_pick_class(&w->rng) : "");
+	w->class_changes[d] = false;
+	memcpy(o.class_name, w->disk_class[d], sizeof(o.class_name));
 	struct dev_backend *b = sim_disk_open(w->disk[d]);
 	w->disk_state[d] = WDISK_JOINING;
 	w->disk_used[d] = true;
 	int rc = pool_dev_add(w->pool, b, &o, &e);
-	world_log(w, "admin: add disk%d -> %d", d, rc);
+	world_log(w, "admin: add disk%d%s -> %d", d, o.spare ? " as a spare" : "", rc);
 	if (rc && world_excuses(w, NULL, rc))
 		return -1;
 	if (rc)
 		world_fail(w, "pool_dev_add disk%d: %d %s", d, rc, e.text);
 	w->disk_state[d] = WDISK_IN;
-	cover_hit(COVER_ADDS);
+	cover_hit(o.spare ? COVER_SPARES_ADDED : COVER_ADDS);
 	return d;
 }
 
@@ -89,13 +94,13 @@ static void do_remove(struct world *w)
 
 static void do_add(struct world *w)
 {
-	add(w);
+	add(w, w->with_spares && rng_chance(&w->rng, 1, 2));
 }
 
 static void do_replace(struct world *w)
 {
 	int d = pick_to_remove(w);
-	if (add(w) < 0 || d < 0 || w->disk_state[d] != WDISK_IN)
+	if (add(w, false) < 0 || d < 0 || w->disk_state[d] != WDISK_IN)
 		return;
 	remove_disk(w, d);
 	cover_hit(COVER_REPLACES);
@@ -261,18 +266,41 @@ static void do_hunger(struct world *w)
 }
 
 typedef void verb_fn(struct world *w);
+/* There is one from early on. */
+static void begin_spares(struct world *w)
+{
+	spares_set_after(w);
+	if (w->with_spares && rng_chance(&w->rng, 1, 2))
+		add(w, true);
+}
+
+static void do_spare(struct world *w)
+{
+	switch (rng_below(&w->rng, 4)) {
+	case 0:
+		spares_set_after(w);
+		break;
+	case 1:
+		spares_make(w);
+		break;
+	default:
+		spares_set_class(w);
+	}
+}
+
 static const struct verb {
 	verb_fn *fn;
 	unsigned weight;
 } verbs[] = {
-	{do_add, 3},	{do_remove, 4}, {do_replace, 2},   {do_cancel, 2},
-	{do_shrink, 3}, {do_grow, 3},	{do_scrub, 3},	   {do_jump, 2},
-	{do_slow, 2},	{do_hunger, 3}, {do_rebalance, 2},
+	{do_add, 3},	   {do_remove, 4}, {do_replace, 2}, {do_cancel, 2}, {do_shrink, 3},
+	{do_grow, 3},	   {do_scrub, 3},  {do_jump, 2},    {do_slow, 2},   {do_hunger, 3},
+	{do_rebalance, 2}, {do_spare, 6}, /* the last: only in some seeds */
 };
 
 static const struct verb *pick_verb(struct world *w)
 {
 	unsigned sum = 0, n = sizeof(verbs) / sizeof(verbs[0]);
+	n -= w->with_spares || w->with_classes ? 0 : 1;
 	for (unsigned i = 0; i < n; i++)
 		sum += verbs[i].weight;
 	uint64_t dice = rng_below(&w->rng, sum);
@@ -287,6 +315,7 @@ static const struct verb *pick_verb(struct world *w)
 void admin_main(void *arg)
 {
 	struct world *w = arg;
+	begin_spares(w);
 	while (!w->stop_chaos) {
 		co_sleep_ns(rng_skewed(&w->rng, SIM_SEC / 2));
 		if (w->stop_chaos)
@@ -316,7 +345,7 @@ static bool busy(struct world *w)
 	pool_mover_status_get(w->pool, &m);
 	pool_scrub_status_get(w->pool, &s);
 	return m.active || s.running || w->pool->resync_running || w->pool->resync_wanted ||
-	       converting(w);
+	       converting(w) || spares_busy(w);
 }
 
 static void should_have_ended(struct world *w, unsigned d)
@@ -342,9 +371,11 @@ static void give_up(struct world *w)
 void admin_settle(struct world *w)
 {
 	uint64_t start = world_now_ms(w);
+	bool settled = true;
 	while (busy(w)) {
 		if (world_now_ms(w) - start > SETTLE_TIMEOUT_MS) {
 			give_up(w);
+			settled = false;
 			break;
 		}
 		co_sleep_ns(POLL_MS * SIM_MS);
@@ -352,4 +383,10 @@ void admin_settle(struct world *w)
 	}
 	for (unsigned d = 0; d < w->ndisks; d++)
 		disk_status(w, d); /* notes who has left */
+	/* What was rewritten is in its new place with a commit. */
+	int rc = settled ? pool_commit(w->pool) : 0;
+	if (rc && !world_excuses(w, NULL, rc))
+		world_fail(w, "pool_commit: %d %s", rc, err_str(rc));
+	if (settled && !rc && !busy(w))
+		spares_check_settled(w);
 }

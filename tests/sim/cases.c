@@ -193,6 +193,39 @@ static void full_degraded(void *arg)
 	CHECK(!rig_export(g, &e));
 }
 
+static void wait_converted(const struct vol *v)
+{
+	for (unsigned i = 0; v->converting; i++) {
+		CHECK(i < 60000);
+		co_sleep_ns(SIM_MS);
+	}
+}
+
+/* A policy set again, whenever that is while the volume follows the one before: it says that it is
+ * converting until all data is where the last one wants it. */
+static void policy_twice(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	start(g);
+	struct vol *v = make_volume(g, "v", 1);
+	CHECK(!write_blocks(v, 0, 64));
+	for (unsigned i = 0; i < g->ndisks; i++)
+		sim_disk_traits(g->disk[i])->latency_ns = 4 * SIM_MS;
+	for (uint64_t ns = 0; ns < 800 * SIM_MS; ns += 10 * SIM_MS) {
+		struct vol_compliance r;
+		CHECK(!vol_set_copies(g->pool, "v", 2, &e));
+		co_sleep_ns(ns);
+		CHECK(!vol_set_copies(g->pool, "v", 1, &e));
+		wait_converted(v);
+		CHECK(!pool_commit(g->pool));
+		CHECK(!vol_compliance_get(v, &r));
+		CHECK(!r.other_policy_bytes && r.compliant_bytes == 64 * 4096);
+	}
+	vol_close(v);
+	CHECK(!rig_export(g, &e));
+}
+
 static const struct one {
 	const char *name;
 	co_fn *fn;
@@ -203,6 +236,7 @@ static const struct one {
 	{"flush-without-memory", flush_without_memory, 2, {32 * MIB, 32 * MIB}},
 	{"wild-size", wild_size, 2, {32 * MIB, 32 * MIB}},
 	{"full-degraded", full_degraded, 2, {16 * MIB, 64 * MIB}},
+	{"policy-twice", policy_twice, 2, {32 * MIB, 32 * MIB}},
 };
 
 const char *__asan_default_options(void);

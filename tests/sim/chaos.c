@@ -75,7 +75,8 @@ static void hand_in(struct world *w, unsigned disk)
 	world_log(w, "chaos: disk%u (%s) returns", disk, dev_state_name(s));
 	struct dev_backend *b = sim_disk_open(w->disk[disk]);
 	int rc = pool_dev_online(w->pool, b, &e);
-	/* It may have left the pool just now. */
+	cover_add(COVER_TAKEN_REFUSED, rc == ERR_IN_USE);
+	/* It may have left the pool just now, or lost its place. */
 	if (rc && (world_excuses(w, NULL, rc) || w->disk_state[disk] != WDISK_IN)) {
 		dev_close(b);
 		return;
@@ -92,7 +93,9 @@ static bool no_room(struct world *w)
 	pool_status_get(w->pool, &st);
 	uint64_t free_slots = 0;
 	for (unsigned i = 0; i < st.ndevs; i++)
-		free_slots += (st.devs[i].size_bytes - st.devs[i].used_bytes) / st.chunk_bytes;
+		if (!st.devs[i].spare && !st.devs[i].taken)
+			free_slots +=
+				(st.devs[i].size_bytes - st.devs[i].used_bytes) / st.chunk_bytes;
 	return free_slots < 8 * st.ndevs;
 }
 
@@ -179,6 +182,8 @@ static void loud(struct world *w)
 			offline(w, (unsigned)w->victim); /* whatever it is by now */
 		if (rng_chance(&w->rng, 1, 4))
 			nap(w, 60 * SIM_SEC);
+		if (w->with_spares && rng_chance(&w->rng, 1, 3)) /* long enough for a spare */
+			co_sleep_ns(rng_range(&w->rng, 1, 60) * SIM_SEC);
 		if (w->stop_chaos)
 			return;
 		chaos_heal(w);

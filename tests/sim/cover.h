@@ -70,6 +70,15 @@
 	X(REPLACES, "devices replaced")                                  \
 	X(SHRINKS, "shrinks begun")                                      \
 	X(SHRUNK, "devices shrunk and cut off")                          \
+	X(SPARES_ADDED, "spares added")                                  \
+	X(SPARES_MADE, "members made spares")                            \
+	X(TAKEOVERS, "spares that took over")                            \
+	X(TAKEN_REFUSED, "devices refused for a spare has their place")  \
+	X(TAKEN_LET_IN, "devices let in to give away only copies")       \
+	X(CRASH_REBUILDING, "crashes while a spare was filled")          \
+	X(DEV_CLASSES, "classes of devices set")                         \
+	X(VOL_CLASSES, "classes of volumes set")                         \
+	X(CLASS_CHECKED, "volumes checked to lie on their class")        \
 	X(GROWS, "devices grown")                                        \
 	X(REBALANCES, "rebalances begun")                                \
 	X(SCRUBS, "scrubs begun")                                        \

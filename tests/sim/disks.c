@@ -4,7 +4,7 @@
 #include "pool/chunk.h"
 #include "pool/sb_format.h"
 #include "tests/sim/cover.h"
-#include "tests/sim/world.h"
+#include "tests/sim/spares.h"
 
 static struct pool_status st; /* one world per process, read and used without a yield between */
 
@@ -13,6 +13,11 @@ unsigned disks_in(const struct world *w)
 	unsigned n = 0;
 	for (unsigned i = 0; i < w->ndisks; i++)
 		n += w->disk_state[i] == WDISK_IN;
+	for (unsigned i = 0; w->pool && i < w->pool->ndevs; i++) {
+		const struct dev *d = &w->pool->devs[i];
+		n -= n && d->state != DEV_NONE && d->flags & DEV_F_SPARE &&
+		     !(d->flags & DEV_F_EVACUATE);
+	}
 	return n;
 }
 
@@ -62,18 +67,35 @@ void disks_sync(struct world *w)
 	for (unsigned i = 0; i < w->ndisks; i++) {
 		const struct pool_dev_status *s = find(w, i);
 		enum wdisk_state was = w->disk_state[i];
-		if (!s && was == WDISK_IN)
+		bool may_be_taken = w->with_spares && (int)i == w->victim;
+		if (!s && was == WDISK_IN && !may_be_taken)
 			world_fail(w, "after an import disk%u is not in the pool any more", i);
 		if (s && was == WDISK_OUT)
 			world_fail(w, "after an import disk%u, which was removed, is back", i);
-		if (s && was == WDISK_IN && s->evacuating)
+		if (s && was == WDISK_IN && s->evacuating && !(s->taken || may_be_taken))
 			world_fail(w, "after an import disk%u is being removed", i);
+		if (s)
+			spares_sync(w, i, s);
 		w->disk_state[i] = s		       ? (s->evacuating ? WDISK_LEAVING : WDISK_IN)
 				   : durably_out(w, i) ? WDISK_OUT
 						       : WDISK_LEAVING;
 		if (!s && (int)i == w->victim)
 			w->victim = -1;
 	}
+}
+
+void disks_check_in_service(struct world *w)
+{
+	if (w->faults == FAULTS_SILENT || w->victim >= 0)
+		return;
+	pool_status_get(w->pool, &st);
+	/* One that has just joined may have to catch up; whose place is taken stays out. */
+	for (unsigned i = 0; i < st.ndevs; i++)
+		if (st.devs[i].state != DEV_ONLINE && !st.devs[i].taken &&
+		    !(w->administered && st.devs[i].state == DEV_RESYNC))
+			world_fail(w, "after a power cut device %u is %s, stale since %llu", i,
+				   dev_state_name(st.devs[i].state),
+				   (unsigned long long)st.devs[i].stale_since_txn);
 }
 
 int disk_spare(struct world *w)
@@ -132,7 +154,7 @@ bool disks_redundant(struct world *w)
 	for (unsigned i = 0; i < st.ndevs; i++) {
 		if (st.devs[i].state != DEV_ONLINE || st.devs[i].stale_since_txn)
 			return false;
-		devs += !st.devs[i].evacuating;
+		devs += !st.devs[i].evacuating && !st.devs[i].spare;
 	}
 	return !strcmp(st.health, "online") && chunks_have(p, devs);
 }

@@ -38,7 +38,7 @@ static void make_volume(struct world *w)
 	if (!wvol_create(w, &w->rng))
 		return;
 	fill_vol = newest(w);
-	if (fill_vol->opt.type == VOL_TYPE_BLOCK) {
+	if (fill_vol->opt.type == VOL_TYPE_BLOCK || fill_vol->opt.class_name[0]) {
 		fill_vol = NULL; /* too small for the pool: try again another time */
 		return;
 	}

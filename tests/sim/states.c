@@ -16,6 +16,7 @@ enum { VOLUME_NONE, VOLUME_LIVE, VOLUME_CONVERTING, VOLUME_TRASH, VOLUME_DESTROY
 enum { /* the first as in enum dev_state */
        DEVICE_EVACUATING = DEV_RESYNC + 1,
        DEVICE_SHRINKING,
+       DEVICE_SPARE,
 };
 
 struct move {
@@ -95,7 +96,7 @@ static const struct machine machine[MACHINE_COUNT] = {
 			    {MOVER_MOVES, MOVER_LOOKS}}},
 	[MACHINE_DEVICE] = {"device",
 			    {"none", "online", "faulted", "missing", "offline", "resync",
-			     "evacuating", "shrinking"},
+			     "evacuating", "shrinking", "spare"},
 			    {{DEV_NONE, DEV_ONLINE},
 			     {DEV_ONLINE, DEV_FAULTED},
 			     {DEV_ONLINE, DEV_OFFLINE},
@@ -122,7 +123,15 @@ static const struct machine machine[MACHINE_COUNT] = {
 			     {DEVICE_SHRINKING, DEV_ONLINE},
 			     {DEVICE_SHRINKING, DEV_FAULTED},
 			     {DEVICE_SHRINKING, DEV_OFFLINE},
-			     {DEVICE_SHRINKING, DEVICE_EVACUATING}}},
+			     {DEVICE_SHRINKING, DEVICE_EVACUATING},
+			     {DEV_NONE, DEVICE_SPARE},
+			     {DEV_ONLINE, DEVICE_SPARE},
+			     {DEV_RESYNC, DEVICE_SPARE},
+			     {DEVICE_EVACUATING, DEVICE_SPARE},
+			     {DEVICE_SPARE, DEV_ONLINE},
+			     {DEVICE_SPARE, DEV_FAULTED},
+			     {DEVICE_SPARE, DEV_OFFLINE},
+			     {DEVICE_SPARE, DEVICE_EVACUATING}}},
 	[MACHINE_VOLUME] = {"volume",
 			    {"none", "live", "converting", "trash", "destroyed"},
 			    {{VOLUME_NONE, VOLUME_LIVE},
@@ -334,6 +343,7 @@ static unsigned device_state(const struct dev *d)
 	if (d->state != DEV_ONLINE)
 		return d->state;
 	return d->flags & DEV_F_EVACUATE ? DEVICE_EVACUATING
+	       : d->flags & DEV_F_SPARE	 ? DEVICE_SPARE
 	       : d->slots_limit		 ? DEVICE_SHRINKING
 					 : DEV_ONLINE;
 }

@@ -86,11 +86,7 @@ static void verify_volume(struct world *w, struct wvol *v, bool complete)
 		v->size = info.size_bytes;
 		hist_found_size(v->h, info.size_bytes);
 	}
-	if (v->other_copies == info.copies)
-		v->opt.copies = info.copies;
-	v->other_copies = 0;
-	if (info.copies != v->opt.copies || info.type != v->opt.type)
-		world_fail(w, "verify: %s has other properties than it was made with", v->name);
+	wvol_check_policy(w, v, &info);
 	for (unsigned s = 0; s < hist_spaces(v->h); s++)
 		verify_space(w, v, s);
 	verify_items(w, v);

@@ -393,6 +393,9 @@ static void do_op(struct ctx *c, enum wop op)
 	case WOP_COPIES:
 		wvol_set_copies(c);
 		break;
+	case WOP_CLASS:
+		wvol_set_class(c);
+		break;
 	case WOP_RENAME:
 		wvol_rename(c);
 		break;

@@ -9,6 +9,7 @@
 #include "tests/sim/fsvol.h"
 #include "tests/sim/hunger.h"
 #include "tests/sim/sim_reactor.h"
+#include "tests/sim/spares.h"
 #include "tests/sim/states.h"
 #include "tests/sim/world.h"
 
@@ -148,6 +149,8 @@ static void weights_init(struct world *w)
 		[WOP_RENAME] = 1,  [WOP_PROPERTY] = 1,
 	};
 	for (unsigned i = 0; i < WOP_COUNT; i++) {
+		if (i == WOP_CLASS)
+			continue;		    /* by the class of seed */
 		uint64_t d = rng_below(&w->rng, 6); /* some seeds do without, some do a lot */
 		w->weight[i] = d == 0 ? base[i] / 4 : d == 1 ? base[i] * 3 : base[i];
 	}
@@ -211,6 +214,7 @@ static void watch(void *arg)
 {
 	struct world *w = arg;
 	wvol_watch(w);
+	spares_watch(w);
 	const char *bad = states_watch(w->pool);
 	if (bad)
 		world_fail(w, "%s", bad);
@@ -246,11 +250,13 @@ struct world *world_create(uint64_t seed, const struct sim_opts *opt)
 	w->fs_rng = rng_of(seed, 97);
 	w->administered = rng_chance(&w->rng, 1, 2);
 	dice = rng_below(&w->rng, 16);
+	spares_init(w);
 	w->hunger = dice == 0 ? HUNGER_ALL : dice < 4 ? HUNGER_REQUESTS : HUNGER_NONE;
 	disks_init(w);
 	canary_init(w);
 	options_init(w);
 	weights_init(w);
+	w->weight[WOP_CLASS] = w->with_classes ? 1 : 0;
 	w->nworkers = (unsigned)rng_range(&w->rng, 1, 6);
 	for (unsigned i = 0; i < w->nworkers; i++) {
 		w->worker[i] = calloc(1, sizeof(struct worker));
@@ -271,29 +277,15 @@ static void create_pool(struct world *w)
 	struct pool_create_dev devs[WORLD_DISKS_MAX];
 	struct err e = {0};
 	memset(devs, 0, sizeof(devs));
-	for (unsigned i = 0; i < w->ndisks; i++)
+	for (unsigned i = 0; i < w->ndisks; i++) {
 		devs[i].backend = sim_disk_open(w->disk[i]);
+		memcpy(devs[i].class_name, w->disk_class[i], sizeof(devs[i].class_name));
+	}
 	int rc = pool_create("tank", devs, w->ndisks, 1u << 20, &e);
 	if (rc)
 		world_fail(w, "pool_create: %d %s", rc, e.text);
 	for (unsigned i = 0; i < w->ndisks; i++)
 		dev_close(devs[i].backend);
-}
-
-/* A power cut alone takes no device out. */
-static void check_devices(struct world *w)
-{
-	static struct pool_status st;
-	if (w->faults == FAULTS_SILENT || w->victim >= 0)
-		return;
-	pool_status_get(w->pool, &st);
-	/* One that has just joined may have to catch up. */
-	for (unsigned i = 0; i < st.ndevs; i++)
-		if (st.devs[i].state != DEV_ONLINE &&
-		    !(w->administered && st.devs[i].state == DEV_RESYNC))
-			world_fail(w, "after a power cut device %u is %s, stale since %llu", i,
-				   dev_state_name(st.devs[i].state),
-				   (unsigned long long)st.devs[i].stale_since_txn);
 }
 
 static bool handed_in(struct world *w, unsigned disk)
@@ -331,7 +323,7 @@ static void import_pool(struct world *w)
 	if (rc)
 		world_fail(w, "pool_import of %u of %u devices: %d %s", n, w->ndisks, rc, e.text);
 	disks_sync(w);
-	check_devices(w);
+	disks_check_in_service(w);
 	static struct pool_event ev[64];
 	for (unsigned i = pool_events(w->pool, 0, ev, 64); i-- > 0;)
 		if (!strcmp(ev[i].kind, "replayed"))
@@ -357,14 +349,17 @@ static void count_crash(struct world *w)
 {
 	if (!w->pool)
 		return;
-	bool moving = false, converting = false;
+	bool moving = false, converting = false, rebuilding = false;
 	for (size_t h = 0; h < w->pool->chunk_hash_size; h++)
 		for (const struct chunk *c = w->pool->chunk_hash[h]; c; c = c->hash_next)
 			moving |= c->moving;
+	for (unsigned i = 0; i < w->pool->ndevs; i++)
+		rebuilding |= w->pool->devs[i].flags & DEV_F_TAKEN;
 	for (const struct vol *v = w->pool->vols; v; v = v->next)
 		converting |= v->converting;
 	cover_add(COVER_CRASH_MOVING, moving);
 	cover_add(COVER_CRASH_CONVERTING, converting);
+	cover_add(COVER_CRASH_REBUILDING, rebuilding);
 }
 
 static void cut_power(struct world *w)

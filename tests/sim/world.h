@@ -9,9 +9,9 @@
  * touches the caches of all. Silent damage (rot, lost and misdirected writes) has the same victim
  * for the whole run, because only reading heals it.
  *
- * Files: world.c (set-up, boot, crash), worker.c (operations), wvol.c (whole volumes), disks.c and
- * admin.c (geometry), chaos.c (device faults), verify.c (comparison), finish.c (the end), fill.c
- * (full pools).
+ * Files: world.c (set-up, boot, crash), worker.c (operations), wvol.c (whole volumes), wpolicy.c
+ * (copies, class), disks.c and admin.c (geometry), spares.c (hot spares, classes), chaos.c (device
+ * faults), verify.c (comparison), finish.c (the end), fill.c (full pools).
  */
 #ifndef TARN_TESTS_WORLD_H
 #define TARN_TESTS_WORLD_H
@@ -59,7 +59,9 @@ struct wvol {
 	char name[16], other_name[16]; /* other: while it is renamed */
 	struct vol_options opt;
 	uint8_t other_copies; /* not 0: while its policy changes */
-	bool single;	      /* has, or had, one copy */
+	bool class_changes;   /* to other_class */
+	char other_class[VOL_CLASS_MAX + 1];
+	bool single; /* has, or had, one copy */
 	uint64_t id;
 	uint64_t trashed_ns; /* wall clock */
 	struct vol *v;	     /* NULL: not open */
@@ -99,6 +101,7 @@ enum wop { /* kinds of operations; weights differ by seed */
 	   WOP_RESTORE,
 	   WOP_EMPTY_TRASH,
 	   WOP_COPIES,
+	   WOP_CLASS,
 	   WOP_RENAME,
 	   WOP_PROPERTY,
 	   WOP_CHECK,
@@ -157,6 +160,10 @@ struct world {
 	uint64_t admin_ops;
 	bool disk_used[WORLD_DISKS_MAX]; /* was a member once */
 	bool cut_off[WORLD_DISKS_MAX];	 /* what a shrink has freed is to be cut off */
+	bool with_spares, with_classes;
+	char disk_class[WORLD_DISKS_MAX][POOL_CLASS_MAX + 1];
+	bool class_changes[WORLD_DISKS_MAX]; /* to other_class */
+	char other_class[WORLD_DISKS_MAX][POOL_CLASS_MAX + 1];
 	enum world_hunger hunger;
 	bool scrubbed;		  /* nothing is damaged any more */
 	uint64_t retention_s;	  /* shortest ever set */
@@ -213,21 +220,27 @@ void wvol_destroy(struct ctx *c);
 void wvol_trash(struct ctx *c);
 void wvol_restore(struct world *w, struct sim_rng *g);
 void wvol_empty_trash(struct world *w, struct sim_rng *g);
-void wvol_set_copies(struct ctx *c);
 void wvol_rename(struct ctx *c);
 void wvol_set_property(struct ctx *c);
+/* wpolicy.c: copies and class, when it is made and later. */
+void wvol_pick_policy(struct world *w, struct wvol *v, struct sim_rng *g);
+void wvol_set_copies(struct ctx *c);
+void wvol_set_class(struct ctx *c);
+void wvol_check_policy(struct world *w, struct wvol *v, const struct vol_info *info);
 /* After an import: which volumes are there, in the trash, gone. Opens them. */
 void wvol_open_all(struct world *w);
 /* The pool itself may take volumes out of the trash: called after every step. */
 void wvol_watch(struct world *w);
 
 /* ---- disks.c: which disks belong to the pool ---- */
-unsigned disks_in(const struct world *w); /* members that stay */
+unsigned disks_in(const struct world *w); /* members that stay and hold data */
 bool disk_is_member(const struct world *w, unsigned disk);
 /* What the pool says about a disk; NULL: not a member. Valid until the next call or yield. */
 const struct pool_dev_status *disk_status(struct world *w, unsigned disk);
 /* After an import: compare with what must be, and take it over. */
 void disks_sync(struct world *w);
+/* A power cut alone takes no device out. */
+void disks_check_in_service(struct world *w);
 /* A disk that is no member, new or used before; -1: none left. */
 int disk_spare(struct world *w);
 /* A random member that stays; -1: none. */

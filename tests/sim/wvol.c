@@ -37,23 +37,12 @@ static void make_history(struct world *w, struct wvol *v)
 			   v->opt.size_bytes);
 }
 
-static uint8_t pick_copies(struct world *w, struct sim_rng *g, bool single_ok)
-{
-	unsigned in = disks_in(w), most = in < 3 ? in : 3;
-	uint8_t n = (uint8_t)rng_range(g, 1, most ? most : 1);
-	if (n == 1 && most > 1 && (!single_ok || w->opt.no_single))
-		n = 2;
-	return n;
-}
-
 static void options_pick(struct world *w, struct wvol *v, struct sim_rng *g)
 {
 	v->no = w->next_vol++;
 	snprintf(v->name, sizeof(v->name), "v%u", v->no);
 	v->opt.type = rng_chance(g, 1, 2) ? VOL_TYPE_BLOCK : VOL_TYPE_FS;
-	v->opt.copies = pick_copies(w, g, rng_chance(g, 1, 2));
-	v->single = v->opt.copies == 1;
-	w->single_ever |= v->single;
+	wvol_pick_policy(w, v, g);
 	v->opt.compression = rng_chance(g, 2, 3) ? VOL_COMPRESS_LZ4 : VOL_COMPRESS_OFF;
 	v->opt.size_bytes = v->opt.type == VOL_TYPE_BLOCK ? 2048 * HIST_BLOCK : 0;
 	v->size = v->opt.size_bytes;
@@ -82,8 +71,9 @@ bool wvol_create(struct world *w, struct sim_rng *g)
 	options_pick(w, v, g);
 	make_history(w, v);
 	int rc = vol_create(w->pool, v->name, &v->opt, &e);
-	world_log(w, "create %s %s copies %u -> %d", v->name,
-		  v->opt.type == VOL_TYPE_BLOCK ? "block" : "fs", v->opt.copies, rc);
+	world_log(w, "create %s %s copies %u class '%s' -> %d", v->name,
+		  v->opt.type == VOL_TYPE_BLOCK ? "block" : "fs", v->opt.copies, v->opt.class_name,
+		  rc);
 	if (rc == -ENOSPC || (rc == -EINVAL && w->administered)) {
 		cover_hit(rc == -ENOSPC ? COVER_ENOSPC : COVER_REFUSED);
 		wvol_forget(v);
@@ -108,7 +98,7 @@ bool wvol_create(struct world *w, struct sim_rng *g)
 static bool take_alone(struct ctx *c)
 {
 	struct wvol *v = c->v;
-	if (v->closing || v->other_copies || v->resizing)
+	if (v->closing || v->other_copies || v->class_changes || v->resizing)
 		return false;
 	v->closing = true;
 	while (v->users > 1) {
@@ -358,34 +348,6 @@ void wvol_watch(struct world *w)
 }
 
 /* ---- properties ---- */
-
-void wvol_set_copies(struct ctx *c)
-{
-	struct wvol *v = c->v;
-	struct err e = {0};
-	if (v->closing || v->other_copies)
-		return;
-	uint8_t n = pick_copies(c->w, c->g, v->single || rng_chance(c->g, 1, 16));
-	v->other_copies = n;
-	v->single |= n == 1;
-	c->w->single_ever |= n == 1;
-	c->k->doing = "vol_set_copies";
-	int rc = vol_set_copies(c->w->pool, v->name, n, &e);
-	c->k->doing = NULL;
-	world_log(c->w, "w%u %s copies %u -> %d", c->k->id, v->name, n, rc);
-	cover_hit(COVER_VOL_CONVERTED);
-	if (rc == -ENOSPC || (rc == -EINVAL && c->w->administered)) {
-		cover_hit(COVER_REFUSED);
-		v->other_copies = 0;
-		return;
-	}
-	if (rc && world_excuses(c->w, NULL, rc))
-		return; /* either */
-	if (rc)
-		world_fail(c->w, "vol_set_copies %s to %u: %d %s", v->name, n, rc, e.text);
-	v->opt.copies = n;
-	v->other_copies = 0;
-}
 
 void wvol_rename(struct ctx *c)
 {

@@ -1,0 +1,267 @@
+/* spares: hot spares and classes of devices, as an administrator gives them and as the pool uses
+ * them.
+ *
+ * The pool itself gives up a device whose place a spare took: the world notes it after the step.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "pool/chunk.h"
+#include "tests/sim/cover.h"
+#include "tests/sim/spares.h"
+
+static const char *const classes[] = {"ssd", "ssd", "ssd", "hdd", "hdd", ""};
+#define CLASSES (sizeof(classes) / sizeof(classes[0]))
+
+void spares_init(struct world *w)
+{
+	struct sim_rng g = rng_of(w->seed, 98); /* the histories of the others stay as they are */
+	w->with_spares = rng_chance(&g, 1, 4);
+	w->with_classes = rng_chance(&g, 1, 4);
+	w->administered |= w->with_spares || w->with_classes;
+	if (w->with_spares && w->faults == FAULTS_NONE && !w->opt.no_faults && !w->opt.canary &&
+	    rng_chance(&g, 2, 3))
+		w->faults = FAULTS_LOUD; /* else no spare is needed */
+	for (unsigned i = 0; w->with_classes && i < WORLD_DISKS_MAX; i++)
+		snprintf(w->disk_class[i], sizeof(w->disk_class[i]), "%s",
+			 classes[rng_below(&g, CLASSES)]);
+}
+
+const char *spares_pick_class(struct sim_rng *g)
+{
+	return classes[rng_below(g, CLASSES)];
+}
+
+/* ---- what an administrator does ---- */
+
+static const struct pool_dev_status *pick_member(struct world *w, int *ret_disk)
+{
+	*ret_disk = disk_pick(w);
+	return *ret_disk < 0 ? NULL : disk_status(w, (unsigned)*ret_disk);
+}
+
+/* Refusals that leave everything as it was. */
+static bool refused(int rc)
+{
+	if (rc != -ENOSPC && rc != -EBUSY && rc != -EEXIST && rc != -ENOENT)
+		return false;
+	cover_hit(COVER_REFUSED);
+	return true;
+}
+
+void spares_make(struct world *w)
+{
+	struct err e = {0};
+	int d;
+	unsigned fewest = w->faults == FAULTS_NONE ? 1 : 2;
+	const struct pool_dev_status *s = pick_member(w, &d);
+	if (!w->with_spares || !s || disks_in(w) <= fewest)
+		return;
+	int rc = pool_dev_make_spare(w->pool, s->id, &e);
+	world_log(w, "admin: disk%d becomes a spare -> %d", d, rc);
+	if (refused(rc) || (rc && world_excuses(w, NULL, rc)))
+		return;
+	if (rc)
+		world_fail(w, "pool_dev_make_spare disk%d: %d %s", d, rc, e.text);
+	cover_hit(COVER_SPARES_MADE);
+}
+
+void spares_set_after(struct world *w)
+{
+	static const unsigned s[] = {1, 1, 3, 10, 30, 0};
+	if (!w->with_spares)
+		return;
+	unsigned after = s[rng_below(&w->rng, 6)];
+	int rc = pool_set_spare_after(w->pool, after);
+	world_log(w, "admin: spares take over after %u s -> %d", after, rc);
+	if (rc && !world_excuses(w, NULL, rc))
+		world_fail(w, "pool_set_spare_after: %d %s", rc, err_str(rc));
+}
+
+void spares_set_class(struct world *w)
+{
+	struct err e = {0};
+	int d;
+	const struct pool_dev_status *s = pick_member(w, &d);
+	if (!w->with_classes || !s || w->class_changes[d])
+		return;
+	const char *to = spares_pick_class(&w->rng);
+	snprintf(w->other_class[d], sizeof(w->other_class[d]), "%s", to);
+	w->class_changes[d] = true; /* after a crash: either */
+	int rc = pool_dev_set_class(w->pool, s->id, to, &e);
+	world_log(w, "admin: disk%d is of class '%s' -> %d", d, to, rc);
+	if (rc && !refused(rc) && world_excuses(w, NULL, rc))
+		return;
+	w->class_changes[d] = false;
+	if (rc && !refused(rc))
+		world_fail(w, "pool_dev_set_class disk%d: %d %s", d, rc, e.text);
+	if (rc)
+		return;
+	memcpy(w->disk_class[d], to, strlen(to) + 1);
+	cover_hit(COVER_DEV_CLASSES);
+}
+
+/* ---- what the pool does ---- */
+
+static int disk_of(const struct world *w, const struct dev *d)
+{
+	char path[64];
+	for (unsigned i = 0; i < w->ndisks; i++) {
+		snprintf(path, sizeof(path), "/sim/%s", sim_disk_name(w->disk[i]));
+		if (!strcmp(d->path, path))
+			return (int)i;
+	}
+	return -1;
+}
+
+/* Chunks that no other device has a current copy of. */
+static unsigned only_there(const struct pool *p, unsigned dev)
+{
+	unsigned n = 0;
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+			bool there = false, others = false;
+			for (unsigned k = 0; k < c->nmembers; k++) {
+				there |= c->m[k].dev == dev;
+				others |= c->m[k].dev != dev &&
+					  p->devs[c->m[k].dev].state == DEV_ONLINE &&
+					  !chunk_member_since(p, &c->m[k]);
+			}
+			n += there && !others && c->used;
+		}
+	return n;
+}
+
+static unsigned members_on(const struct pool *p, unsigned dev)
+{
+	unsigned n = 0;
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			for (unsigned k = 0; k < c->nmembers; k++)
+				n += c->m[k].dev == dev;
+	return n;
+}
+
+static void taken(struct world *w, const struct dev *d)
+{
+	int disk = disk_of(w, d);
+	if (disk < 0 || w->disk_state[disk] != WDISK_IN)
+		return;
+	if (!w->with_spares)
+		world_fail(w, "a spare takes over from disk%d, and there is none", disk);
+	world_log(w, "a spare takes the place of disk%d", disk);
+	w->disk_state[disk] = WDISK_LEAVING;
+	cover_hit(COVER_TAKEOVERS);
+}
+
+/* One whose place is taken may come in only to give away what nobody else has. */
+static void watch_taken(struct world *w, const struct dev *d, enum dev_state was)
+{
+	taken(w, d);
+	if (d->state != DEV_RESYNC || was == DEV_RESYNC || was == DEV_ONLINE)
+		return;
+	if (!only_there(w->pool, d->id))
+		world_fail(w, "device %u is back although a spare has its place", d->id);
+	cover_hit(COVER_TAKEN_LET_IN);
+}
+
+struct spare_seen {
+	bool spare;
+	enum dev_state state;
+	uint32_t used;
+};
+
+static uint32_t slots_used(const struct dev *d)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < (d->slots + 63) / 64; i++)
+		n += (uint32_t)__builtin_popcountll(d->slot_used[i]);
+	return n;
+}
+
+void spares_watch(struct world *w)
+{
+	static struct spare_seen seen[POOL_DEVS_MAX];
+	static const struct pool *last;
+	const struct pool *p = w->pool;
+	if (p != last)
+		memset(seen, 0, sizeof(seen));
+	last = p;
+	for (unsigned i = 0; p && i < p->ndevs; i++) {
+		const struct dev *d = &p->devs[i];
+		struct spare_seen now = {.state = d->state};
+		if (d->state != DEV_NONE && d->flags & DEV_F_TAKEN)
+			watch_taken(w, d, seen[i].state);
+		if (d->state != DEV_NONE && d->flags & DEV_F_SPARE) {
+			now.spare = true;
+			now.used = slots_used(d);
+			if (seen[i].spare && now.used > seen[i].used)
+				world_fail(w, "spare %u was given a chunk", i);
+		}
+		seen[i] = now;
+	}
+}
+
+/* ---- after an import, and at the end ---- */
+
+void spares_sync(struct world *w, unsigned disk, const struct pool_dev_status *s)
+{
+	if (w->class_changes[disk] && !strcmp(s->class_name, w->other_class[disk]))
+		snprintf(w->disk_class[disk], sizeof(w->disk_class[disk]), "%s", s->class_name);
+	w->class_changes[disk] = false;
+	if (strcmp(s->class_name, w->disk_class[disk]))
+		world_fail(w, "after an import disk%u is of class '%s', not '%s'", disk,
+			   s->class_name, w->disk_class[disk]);
+}
+
+bool spares_busy(const struct world *w)
+{
+	const struct pool *p = w->pool;
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (p->devs[i].state != DEV_NONE && p->devs[i].flags & DEV_F_SPARE &&
+		    slots_used(&p->devs[i]))
+			return true;
+	return p->misplaced;
+}
+
+static void check_chunk(struct world *w, const struct chunk *c)
+{
+	const struct pool *p = w->pool;
+	for (unsigned k = 0; k < c->nmembers; k++) {
+		const struct dev *d = &p->devs[c->m[k].dev];
+		if (c->class && strcmp(p->classes[c->class], d->class_name))
+			world_fail(w, "chunk %llu of class %s lies on device %u of class '%s'",
+				   (unsigned long long)c->id, p->classes[c->class], d->id,
+				   d->class_name);
+	}
+}
+
+static void check_volume(struct world *w, const struct wvol *v)
+{
+	struct vol_compliance r;
+	struct vol_info info;
+	vol_info_get(v->v, &info);
+	int rc = vol_compliance_get(v->v, &r);
+	if (rc && !world_excuses(w, v, rc))
+		world_fail(w, "vol_compliance_get %s: %d %s", v->name, rc, err_str(rc));
+	if (!rc && r.other_policy_bytes && !world_may_lose(w, v))
+		world_fail(w, "%s has settled, and %llu bytes do not have %u copies of class '%s'",
+			   v->name, (unsigned long long)r.other_policy_bytes, info.copies,
+			   info.class_name);
+	cover_add(COVER_CLASS_CHECKED, !rc && info.class_name[0]);
+}
+
+void spares_check_settled(struct world *w)
+{
+	const struct pool *p = w->pool;
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (p->devs[i].state != DEV_NONE && p->devs[i].flags & DEV_F_SPARE &&
+		    members_on(p, i))
+			world_fail(w, "spare %u has settled, and holds chunks", i);
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			check_chunk(w, c);
+	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++)
+		if (w->vol[i].v)
+			check_volume(w, &w->vol[i]);
+}
