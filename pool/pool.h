@@ -42,6 +42,13 @@ struct pool_create_dev {
  * open, the caller closes or imports them. */
 int pool_create(const char *name, struct pool_create_dev *devs, unsigned n, uint64_t chunk_bytes,
 		struct err *e);
+/* The same; what the history begins with. */
+struct pool_create_note {
+	uint32_t uid;
+	const char *command;
+};
+int pool_create_noted(const char *name, struct pool_create_dev *devs, unsigned n,
+		      uint64_t chunk_bytes, const struct pool_create_note *note, struct err *e);
 
 /* Open the pool on these devices (any order; missing ones allowed): newest witnessed superblock,
  * log replay, degraded handling, background work on reactor bg. Takes the backends over in any
