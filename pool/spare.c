@@ -153,8 +153,11 @@ static bool overdue(const struct pool *p, const struct dev *d)
 static bool turn_locked(struct pool *p, char *ret_text, size_t size)
 {
 	for (unsigned i = 0; i < p->ndevs; i++) {
+		uint64_t lost_ns = d->lost_ns;
 		struct dev *d = &p->devs[i], *s;
 
+		if (d->lost_ns != lost_ns) /* a restart goes on from there */
+			txn_mark_dirty_locked(p);
 		spare_note_lost(d);
 		if (d->changing || !overdue(p, d))
 			continue;
