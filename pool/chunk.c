@@ -493,6 +493,7 @@ void dev_fault_locked(struct pool *p, struct dev *d, int code, const char *doing
 		d->stale_since = p->durable_txn + 1;
 	event_emit_locked(p, "device-faulted",
 			  "device %u (%s): %s: %s; out of service since transaction %llu", d->id,
+	p->failed_devs |= 1ull << d->id;
 			  d->path, doing, err_str(code), (unsigned long long)d->stale_since);
 	if (!p->dirty_since_ns)
 		p->dirty_since_ns = reactor_now_ns();

@@ -54,6 +54,8 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 	struct dev_backend *b;
 	struct dev *d;
 
+	bool served;
+	int rc;
 	if (dev_id >= p->ndevs)
 		return err_set(e, -ENOENT, "pool %s has no device %u", p->name, dev_id);
 	lock_take(&p->lock);
@@ -70,7 +72,8 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 	}
 	d->changing = true;
 	d->generation++;
-	if (d->state == DEV_ONLINE || d->state == DEV_RESYNC) {
+	served = dev_writable(d);
+	if (served) {
 		if (!d->stale_since)
 			d->stale_since = p->durable_txn + 1;
 		event_emit_locked(p, "device-offline",
@@ -86,9 +89,15 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 	}
 	b = d->backend;
 	d->backend = NULL;
-	d->changing = false;
 	lock_drop(&p->lock);
 	dev_close(b);
+	rc = served ? dev_flush(b) : 0; /* commits do not reach it any more */
+	dev_close(b);
+	lock_take(&p->lock);
+	d->changing = false;
+	if (rc)
+		p->failed_devs |= 1ull << d->id;
+	lock_drop(&p->lock);
 	return txn_commit_wait(p);
 }
 

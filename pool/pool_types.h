@@ -160,6 +160,7 @@ struct pool {
 	struct waitq mover_waiters;
 	uint64_t mover_done_blocks, mover_moved_chunks;
 	uint64_t squeeze_next_ns;		    /* not before */
+	uint64_t failed_devs;		 /* bit n: device n, since a transaction became durable */
 	_Atomic uint64_t user_ops;		    /* reads and writes of volumes */
 	uint64_t user_ops_seen, user_busy_until_ns; /* the mover's view of them */
 
