@@ -17,6 +17,7 @@ int dev_slots_init(struct pool *p, struct dev *d)
 {
 	uint64_t chunk_bytes = (uint64_t)p->chunk_blocks * BLOCK_SIZE;
 	uint64_t usable = d->size_bytes / BLOCK_SIZE * BLOCK_SIZE;
+	size_t words;
 
 	if (usable < SB_DATA_START + SB_RING_BYTES + chunk_bytes)
 		return -ENOSPC;
@@ -25,8 +26,10 @@ int dev_slots_init(struct pool *p, struct dev *d)
 		return -EFBIG;
 	d->slots = (uint32_t)(usable / chunk_bytes);
 	d->slots_free = d->slots;
+	words = (d->slots + 63) / 64;
 	free(d->slot_used);
-	d->slot_used = calloc((d->slots + 63) / 64, 8);
+	d->slot_used = calloc(2 * words, 8);
+	d->slot_stale = d->slot_used ? d->slot_used + words : NULL;
 	return d->slot_used ? 0 : -ENOMEM;
 }
 

@@ -511,8 +511,9 @@ static bool finish_devices(struct pool *p)
 		bool release, shrunk;
 
 		lock_take(&p->lock);
-		release = d->state != DEV_NONE && d->flags & DEV_F_EVACUATE && dev_empty(p, d);
-		shrunk = !release && d->slots_limit && dev_empty(p, d);
+		release = d->state != DEV_NONE && d->flags & DEV_F_EVACUATE && dev_empty(p, d) &&
+			  !d->discarding;
+		shrunk = !release && d->slots_limit && dev_empty(p, d) && !d->discarding;
 		lock_drop(&p->lock);
 		if (release)
 			dev_release(p, d);
@@ -584,10 +585,11 @@ static bool make_room(struct pool *p)
 	return squeeze_turn(p, wanted);
 }
 
-/* Resync and mover take turns; redundancy first. */
-static bool resync_first(const struct pool *p)
+/* Resync, trim and mover take turns; redundancy first. */
+static bool others_first(const struct pool *p)
 {
-	return p->resync_running || (p->resync_wanted && reactor_now_ns() >= p->resync_after_ns);
+	return p->resync_running || p->trim_withholds ||
+	       (p->resync_wanted && reactor_now_ns() >= p->resync_after_ns);
 }
 
 void mover_main(void *arg)
@@ -598,7 +600,7 @@ void mover_main(void *arg)
 	while (!p->stopping) {
 		bool any;
 
-		if (p->faulted || !p->mover_wanted || resync_first(p)) {
+		if (p->faulted || !p->mover_wanted || others_first(p)) {
 			if (p->faulted || !p->mover_wanted) {
 				waitq_wait(&p->mover_waiters, &p->lock);
 			} else {

@@ -79,7 +79,9 @@ struct pool_dev_status {
 	char class_name[POOL_CLASS_MAX + 1];
 	uint64_t lost_ns; /* wall clock: missing or faulted since; 0: not */
 	bool evacuating, spare, shrinking;
-	bool taken; /* a spare has taken its place for good: it will not be let in */
+	bool taken;    /* a spare has taken its place for good: it will not be let in */
+	bool discards; /* it is told what becomes free */
+	uint64_t discarded_bytes;
 };
 struct pool_status {
 	char name[POOL_NAME_MAX + 1];
@@ -169,6 +171,22 @@ void pool_scrub_status_get(struct pool *p, struct pool_scrub_status *ret_s);
 /* Administrative commands, kept in the pool. result: 0 or an errno. Both yield. */
 int pool_history_add(struct pool *p, uint32_t uid, int result, const char *text);
 struct pool_history_entry {
+/* Tell devices what is free, in background: slots as they become free (setting, on by default)...
+ */
+int pool_set_discard(struct pool *p, bool on);
+bool pool_discard(struct pool *p);
+/* ...and, once, everything that is free, also inside chunks. -EBUSY: one is running. */
+struct pool_trim_status {
+	bool running, complete, stop;
+	uint64_t started_ns, ended_ns;	  /* wall clock */
+	uint64_t done_bytes, total_bytes; /* looked at */
+	uint64_t discarded_bytes;	  /* known when it has ended; on all devices */
+	unsigned devs_left_out;		  /* not in service, or they take no discards */
+};
+int pool_trim_start(struct pool *p, struct err *e);
+void pool_trim_stop(struct pool *p);
+void pool_trim_status_get(struct pool *p, struct pool_trim_status *ret_s);
+
 	uint64_t seq, wall_ns;
 	uint32_t uid;
 	int result;

@@ -182,6 +182,7 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 	b->size_bytes = d->size_bytes; /* what the pool uses: the back ring ends there */
 	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
 	d->state = DEV_RESYNC;
+	d->discards_off = false;
 	spare_note_lost(d);
 	p->resync_wanted = true;
 	chunk_usable_update(p);
@@ -598,9 +599,7 @@ int pool_dev_shrink(struct pool *p, uint32_t dev_id, uint64_t size_bytes, bool d
 
 int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct err *e)
 {
-	uint64_t *was;
-	struct dev *d;
-	uint32_t old;
+	struct dev *d, was;
 	int rc = dev_find(p, dev_id, e);
 
 	if (rc)
@@ -613,17 +612,16 @@ int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct e
 			"device %u has not grown (%llu bytes); enlarge the file or partition first",
 			dev_id, (unsigned long long)d->size_bytes);
 	lock_take(&p->lock);
-	old = d->slots;
-	was = d->slot_used;
+	was = *d;
 	d->slot_used = NULL;
 	d->size_bytes = size_bytes;
 	rc = d->slots_limit ? -EBUSY : dev_slots_init(p, d);
 	if (rc) {
-		d->slot_used = was;
-		d->slots = old;
+		*d = was;
 	} else {
-		memcpy(d->slot_used, was, (old + 63) / 64 * 8);
-		free(was);
+		memcpy(d->slot_used, was.slot_used, (was.slots + 63) / 64 * 8);
+		memcpy(d->slot_stale, was.slot_stale, (was.slots + 63) / 64 * 8);
+		free(was.slot_used);
 		dev_slots_recount(d);
 		if (d->backend)
 			d->backend->size_bytes = size_bytes;

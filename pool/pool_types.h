@@ -46,7 +46,12 @@ struct dev {
 	uint32_t slots, slots_free; /* free: below the limit */
 	uint32_t slots_limit;	    /* 0: none; else slots from here on are being emptied */
 	uint64_t *slot_used;	    /* bitmap */
-	unsigned inflight;	    /* I/Os under way on backend */
+	uint64_t *slot_stale;	    /* bitmap of free ones to be discarded; in the same memory */
+	uint32_t discarding_slot;   /* free, but not to be taken now */
+	bool discarding, discards_off;
+	unsigned discard_errors; /* in a row */
+	uint64_t discarded_bytes;
+	unsigned inflight; /* I/Os under way on backend */
 	unsigned reads_inflight;
 	uint64_t read_bytes, write_bytes, read_errors, write_errors, checksum_errors, repaired;
 	uint64_t resync_done, resync_total;
@@ -73,7 +78,7 @@ struct chunk {
 	bool dirty;	 /* record or bitmap differs from the trees */
 	bool new_record; /* not in the trees yet */
 	bool is_write_point, condemned;
-	bool moving;   /* a member is on its way: mover.h */
+	bool moving;   /* its members stay as they are: one is on its way, or trim.h */
 	bool usable;   /* some member's device takes writes, and it is not being emptied */
 	bool draining; /* being emptied: squeeze.h */
 	bool planned;  /* would be emptied: used while a plan is made */
@@ -150,6 +155,12 @@ struct pool {
 
 	struct dev devs[POOL_DEVS_MAX];
 	unsigned ndevs;
+	uint64_t failed_devs;		 /* bit n: device n, since a transaction became durable */
+	bool no_discard, discard_wanted; /* some slot may be stale */
+	struct waitq discard_waiters;
+	struct pool_trim_status trim;
+	bool trim_withholds;   /* a run of a chunk, whose members stay where they are */
+	uint64_t space_denied; /* how often there was no room */
 	bool resync_running, resync_wanted;
 	uint64_t resync_after_ns; /* not tried again before */
 	bool reap_wanted;
@@ -160,7 +171,6 @@ struct pool {
 	struct waitq mover_waiters;
 	uint64_t mover_done_blocks, mover_moved_chunks;
 	uint64_t squeeze_next_ns;		    /* not before */
-	uint64_t failed_devs;		 /* bit n: device n, since a transaction became durable */
 	_Atomic uint64_t user_ops;		    /* reads and writes of volumes */
 	uint64_t user_ops_seen, user_busy_until_ns; /* the mover's view of them */
 
@@ -243,6 +253,12 @@ static inline unsigned policy_class(unsigned policy)
 static inline unsigned chunk_policy(const struct chunk *c)
 {
 	return policy_of(c->copies, c->class);
+}
+
+/* Slots that can be taken this moment. */
+static inline uint32_t dev_slots_ready(const struct dev *d)
+{
+	return d->slots_free > d->discarding ? d->slots_free - d->discarding : 0;
 }
 
 /* May new members be placed on it? */

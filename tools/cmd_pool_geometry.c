@@ -658,3 +658,7 @@ const struct command commands_geometry[] = {
 	 "repaired, or the scrub was stopped."},
 	{0},
 };
+	{"pool trim", "POOL", "tell the devices what is free", stoppable, 1, 1, cmd_pool_trim,
+	 "Files that are devices shrink on their file system, flash and thin storage get the space "
+	 "back. What becomes free is told by and by anyway (`tarn pool set POOL discard=on`, the "
+	 "default), but in whole chunks, and not what a restart left."},
