@@ -379,8 +379,10 @@ int chunk_member_add(struct pool *p, struct chunk *c, unsigned from)
 	return i;
 }
 
-static bool queue_slot(struct txn *t, uint16_t dev, uint32_t slot)
+static bool queue_slot(struct pool *p, uint16_t dev, uint32_t slot)
 {
+	struct txn *t = p->open;
+
 	if (t->slots_count == t->slots_cap) {
 		size_t cap = t->slots_cap ? t->slots_cap * 2 : 64;
 		struct slot_free *s = realloc(t->slots, cap * sizeof *s);
@@ -390,14 +392,15 @@ static bool queue_slot(struct txn *t, uint16_t dev, uint32_t slot)
 		t->slots = s;
 		t->slots_cap = cap;
 	}
-	t->slots[t->slots_count++] = (struct slot_free){dev, slot};
+	t->slots[t->slots_count++] = (struct slot_free){dev, slot, p->devs[dev].joined};
+	p->devs[dev].slots_leaving++;
 	return true;
 }
 
 void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i)
 {
 	/* Without memory the slot stays taken until the next import: no harm but space. */
-	queue_slot(p->open, c->m[i].dev, c->m[i].slot);
+	queue_slot(p, c->m[i].dev, c->m[i].slot);
 	memmove(&c->m[i], &c->m[i + 1], (c->nmembers - i - 1) * sizeof c->m[0]);
 	c->nmembers--;
 	chunk_mark_dirty(p, c);
@@ -415,7 +418,7 @@ void chunk_remove(struct pool *p, struct chunk *c)
 	chunk_count_free(p, c, -(int64_t)p->chunk_blocks);
 	p->chunk_count--;
 	for (unsigned i = 0; i < c->nmembers; i++)
-		queue_slot(p->open, c->m[i].dev, c->m[i].slot);
+		queue_slot(p, c->m[i].dev, c->m[i].slot);
 	chunk_free(c);
 }
 
@@ -490,13 +493,13 @@ void dev_fault_locked(struct pool *p, struct dev *d, int code, const char *doing
 		return;
 	}
 	d->state = DEV_FAULTED;
+	p->failed_devs |= 1ull << d->id;
 	d->generation++;
 	chunk_usable_update(p);
 	if (!d->stale_since)
 		d->stale_since = p->durable_txn + 1;
 	event_emit_locked(p, "device-faulted",
 			  "device %u (%s): %s: %s; out of service since transaction %llu", d->id,
-	p->failed_devs |= 1ull << d->id;
 			  d->path, doing, err_str(code), (unsigned long long)d->stale_since);
 	if (!p->dirty_since_ns)
 		p->dirty_since_ns = reactor_now_ns();

@@ -149,10 +149,13 @@ int pool_dev_make_spare(struct pool *p, uint32_t dev_id, struct err *e);
 #define SPARE_NEVER UINT64_MAX
 int pool_set_spare_after(struct pool *p, uint64_t seconds);
 uint64_t pool_spare_after(struct pool *p);
-/* Level the use of the devices; ends by itself. */
+/* Level the use of the devices; ends by itself. / What that would move now; it always fits. */
 int pool_rebalance(struct pool *p, bool on);
+void pool_rebalance_plan(struct pool *p, struct pool_move_plan *ret_plan);
 struct pool_mover_status {
 	bool active, rebalancing;
+	/* Of what there was to move when it began (the plan's bytes); done never goes back, and
+	 * left is 0 in the end. After a restart it counts from there. */
 	uint64_t done_bytes, left_bytes;
 };
 void pool_mover_status_get(struct pool *p, struct pool_mover_status *ret_s);
@@ -168,9 +171,6 @@ int pool_scrub_start(struct pool *p, struct err *e);
 void pool_scrub_stop(struct pool *p);
 void pool_scrub_status_get(struct pool *p, struct pool_scrub_status *ret_s);
 
-/* Administrative commands, kept in the pool. result: 0 or an errno. Both yield. */
-int pool_history_add(struct pool *p, uint32_t uid, int result, const char *text);
-struct pool_history_entry {
 /* Tell devices what is free, in background: slots as they become free (setting, on by default)...
  */
 int pool_set_discard(struct pool *p, bool on);
@@ -187,6 +187,9 @@ int pool_trim_start(struct pool *p, struct err *e);
 void pool_trim_stop(struct pool *p);
 void pool_trim_status_get(struct pool *p, struct pool_trim_status *ret_s);
 
+/* Administrative commands, kept in the pool. result: 0 or an errno. Both yield. */
+int pool_history_add(struct pool *p, uint32_t uid, int result, const char *text);
+struct pool_history_entry {
 	uint64_t seq, wall_ns;
 	uint32_t uid;
 	int result;

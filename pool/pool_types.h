@@ -45,6 +45,8 @@ struct dev {
 	bool spare_reported;	    /* that no spare fits */
 	uint32_t slots, slots_free; /* free: below the limit */
 	uint32_t slots_limit;	    /* 0: none; else slots from here on are being emptied */
+	uint32_t slots_leaving;	    /* used, but free when what dropped them is durable */
+	uint64_t joined;	    /* tells one that had the entry before from this one */
 	uint64_t *slot_used;	    /* bitmap */
 	uint64_t *slot_stale;	    /* bitmap of free ones to be discarded; in the same memory */
 	uint32_t discarding_slot;   /* free, but not to be taken now */
@@ -64,6 +66,8 @@ struct member {
 	uint16_t dev;
 	uint32_t slot;
 	uint64_t stale_since; /* of this member alone; the device's counts too */
+	bool goes;	      /* a rebalance moves it: task.h */
+	uint16_t paper_dev;   /* while that is planned: where it is */
 };
 struct chunk {
 	uint64_t id;
@@ -99,6 +103,7 @@ struct free_ext {
 struct slot_free {
 	uint16_t dev;
 	uint32_t slot;
+	uint64_t since; /* joined, of the device then: the entry may be another one's by now */
 };
 struct txn {
 	uint64_t nr;
@@ -155,6 +160,7 @@ struct pool {
 
 	struct dev devs[POOL_DEVS_MAX];
 	unsigned ndevs;
+	uint64_t joins;			 /* devices that have joined */
 	uint64_t failed_devs;		 /* bit n: device n, since a transaction became durable */
 	bool no_discard, discard_wanted; /* some slot may be stale */
 	struct waitq discard_waiters;
@@ -169,7 +175,9 @@ struct pool {
 	struct pool_scrub_status scrub;
 	bool mover_wanted, mover_running, rebalancing;
 	struct waitq mover_waiters;
-	uint64_t mover_done_blocks, mover_moved_chunks;
+	uint64_t mover_total_blocks, mover_done_blocks; /* task.h */
+	uint64_t mover_batch_blocks; /* copied of members that have not left their slots yet */
+	uint64_t mover_moved_chunks;
 	uint64_t squeeze_next_ns;		    /* not before */
 	_Atomic uint64_t user_ops;		    /* reads and writes of volumes */
 	uint64_t user_ops_seen, user_busy_until_ns; /* the mover's view of them */

@@ -496,8 +496,9 @@ static void release_txn(struct pool *p, struct txn *t)
 	for (size_t k = 0; k < t->slots_count; k++) {
 		struct dev *d = &p->devs[t->slots[k].dev];
 
-		if (d->state == DEV_NONE)
+		if (d->state == DEV_NONE || d->joined != t->slots[k].since)
 			continue;
+		d->slots_leaving--;
 		dev_slot_release(d, t->slots[k].slot);
 		discard_slot(p, d, t->slots[k].slot);
 	}

@@ -11,33 +11,6 @@ static void sample(struct rate *r, bool active, uint64_t done)
 		rate_reset(r);
 }
 
-/* Bytes a rebalance moves at most: what lies above the average. (How full the devices are is known
- * in chunks.) */
-static uint64_t rebalance_left(const struct pool_status *s)
-{
-	double size = 0, used = 0, left = 0;
-	for (unsigned i = 0; i < s->ndevs; i++) {
-		if (s->devs[i].spare || s->devs[i].state != DEV_ONLINE)
-			continue;
-		size += (double)s->devs[i].size_bytes;
-		used += (double)s->devs[i].used_bytes;
-	}
-	for (unsigned i = 0; i < s->ndevs && size > 0; i++) {
-		const struct pool_dev_status *d = &s->devs[i];
-		double over = (double)d->used_bytes - (double)d->size_bytes * used / size;
-		if (!d->spare && d->state == DEV_ONLINE && over > 0)
-			left += over;
-	}
-	return (uint64_t)left;
-}
-
-static void mover_get(struct daemon *d, const struct pool_status *s, struct pool_mover_status *ret)
-{
-	pool_mover_status_get(d->pool, ret);
-	if (ret->rebalancing && !ret->left_bytes)
-		ret->left_bytes = rebalance_left(s);
-}
-
 void progress_sample(struct daemon *d, const struct pool_status *s)
 {
 	struct pool_mover_status m;
@@ -81,11 +54,11 @@ static void add_bool(struct json_object *o, const char *key, bool b)
 	json_object_object_add(o, key, json_object_new_boolean(b));
 }
 
-static struct json_object *mover_to_json(struct daemon *d, const struct pool_status *s)
+static struct json_object *mover_to_json(struct daemon *d)
 {
 	struct json_object *o = json_object_new_object();
 	struct pool_mover_status m;
-	mover_get(d, s, &m);
+	pool_mover_status_get(d->pool, &m);
 	add_bool(o, "active", m.active);
 	add_bool(o, "rebalancing", m.rebalancing);
 	add_u64(o, "done_bytes", m.done_bytes);
@@ -140,11 +113,11 @@ static struct json_object *trim_to_json(struct daemon *d)
 	return o;
 }
 
-void progress_to_json(struct daemon *d, const struct pool_status *s, struct json_object *o)
+void progress_to_json(struct daemon *d, struct json_object *o)
 {
 	struct json_object *devs = NULL;
 	json_object_object_get_ex(o, "devices", &devs);
-	json_object_object_add(o, "mover", mover_to_json(d, s));
+	json_object_object_add(o, "mover", mover_to_json(d));
 	json_object_object_add(o, "scrub", scrub_to_json(d, devs));
 	json_object_object_add(o, "trim", trim_to_json(d));
 }

@@ -10,7 +10,7 @@
 
 void progress_sample(struct daemon *d, const struct pool_status *s);
 /* Add "mover", "scrub" and "trim" to o. */
-void progress_to_json(struct daemon *d, const struct pool_status *s, struct json_object *o);
+void progress_to_json(struct daemon *d, struct json_object *o);
 /* Add to the object of one device. */
 void progress_dev_to_json(struct daemon *d, const struct pool_dev_status *s, struct json_object *o);
 

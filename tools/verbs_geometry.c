@@ -311,9 +311,20 @@ int verb_pool_grow_device(struct request *q)
 
 int verb_pool_rebalance(struct request *q)
 {
-	bool stop = false;
+	struct pool_move_plan plan;
+	bool stop = false, dry_run = false;
 	int r = arg_bool(q, "stop", &stop);
-	return r ? r : pool_rebalance(q->d->pool, !stop);
+	if (!r)
+		r = arg_bool(q, "dry_run", &dry_run);
+	if (r)
+		return r;
+	if (!dry_run)
+		return pool_rebalance(q->d->pool, !stop);
+	pool_rebalance_plan(q->d->pool, &plan);
+	q->result = json_object_new_object();
+	add_u64(q->result, "chunks", plan.chunks);
+	add_u64(q->result, "bytes", plan.bytes);
+	return 0;
 }
 
 int verb_pool_scrub(struct request *q)

@@ -76,7 +76,7 @@ static struct json_object *status_to_json(struct daemon *d, const struct pool_st
 	for (unsigned i = 0; i < s->ndevs && i < POOL_DEVS_MAX; i++)
 		json_object_array_add(devs, dev_to_json(d, &s->devs[i]));
 	json_object_object_add(o, "devices", devs);
-	progress_to_json(d, s, o);
+	progress_to_json(d, o);
 	return o;
 }
 
