@@ -17,6 +17,7 @@ int dev_slots_init(struct pool *p, struct dev *d)
 {
 	uint64_t chunk_bytes = (uint64_t)p->chunk_blocks * BLOCK_SIZE;
 	uint64_t usable = d->size_bytes / BLOCK_SIZE * BLOCK_SIZE;
+	size_t words;
 
 	if (usable < SB_DATA_START + SB_RING_BYTES + chunk_bytes)
 		return -ENOSPC;
@@ -25,8 +26,10 @@ int dev_slots_init(struct pool *p, struct dev *d)
 		return -EFBIG;
 	d->slots = (uint32_t)(usable / chunk_bytes);
 	d->slots_free = d->slots;
+	words = (d->slots + 63) / 64;
 	free(d->slot_used);
-	d->slot_used = calloc((d->slots + 63) / 64, 8);
+	d->slot_used = calloc(2 * words, 8);
+	d->slot_stale = d->slot_used ? d->slot_used + words : NULL;
 	return d->slot_used ? 0 : -ENOMEM;
 }
 
@@ -376,8 +379,10 @@ int chunk_member_add(struct pool *p, struct chunk *c, unsigned from)
 	return i;
 }
 
-static bool queue_slot(struct txn *t, uint16_t dev, uint32_t slot)
+static bool queue_slot(struct pool *p, uint16_t dev, uint32_t slot)
 {
+	struct txn *t = p->open;
+
 	if (t->slots_count == t->slots_cap) {
 		size_t cap = t->slots_cap ? t->slots_cap * 2 : 64;
 		struct slot_free *s = realloc(t->slots, cap * sizeof *s);
@@ -387,14 +392,15 @@ static bool queue_slot(struct txn *t, uint16_t dev, uint32_t slot)
 		t->slots = s;
 		t->slots_cap = cap;
 	}
-	t->slots[t->slots_count++] = (struct slot_free){dev, slot};
+	t->slots[t->slots_count++] = (struct slot_free){dev, slot, p->devs[dev].joined};
+	p->devs[dev].slots_leaving++;
 	return true;
 }
 
 void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i)
 {
 	/* Without memory the slot stays taken until the next import: no harm but space. */
-	queue_slot(p->open, c->m[i].dev, c->m[i].slot);
+	queue_slot(p, c->m[i].dev, c->m[i].slot);
 	memmove(&c->m[i], &c->m[i + 1], (c->nmembers - i - 1) * sizeof c->m[0]);
 	c->nmembers--;
 	chunk_mark_dirty(p, c);
@@ -412,7 +418,7 @@ void chunk_remove(struct pool *p, struct chunk *c)
 	chunk_count_free(p, c, -(int64_t)p->chunk_blocks);
 	p->chunk_count--;
 	for (unsigned i = 0; i < c->nmembers; i++)
-		queue_slot(p->open, c->m[i].dev, c->m[i].slot);
+		queue_slot(p, c->m[i].dev, c->m[i].slot);
 	chunk_free(c);
 }
 
@@ -487,6 +493,7 @@ void dev_fault_locked(struct pool *p, struct dev *d, int code, const char *doing
 		return;
 	}
 	d->state = DEV_FAULTED;
+	p->failed_devs |= 1ull << d->id;
 	d->generation++;
 	chunk_usable_update(p);
 	if (!d->stale_since)

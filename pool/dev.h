@@ -73,7 +73,7 @@ int dev_read(struct dev_backend *b, uint64_t off_bytes, void *buf, uint64_t len_
 int dev_write(struct dev_backend *b, uint64_t off_bytes, const void *buf, uint64_t len_bytes,
 	      unsigned flags);
 int dev_flush(struct dev_backend *b);
-/* The range's contents are undefined afterwards; success also where discard is not supported. */
+/* The range's contents are undefined afterwards. -EOPNOTSUPP: the device takes no discards. */
 int dev_discard(struct dev_backend *b, uint64_t off_bytes, uint64_t len_bytes);
 static inline void dev_close(struct dev_backend *b)
 {

@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -93,12 +95,86 @@ static void io_done(struct reactor_io *rio)
 		transfer_done(io);
 		break;
 	case DEV_FLUSH:
+	case DEV_DISCARD:
 		finish(io, rio->res < 0 ? rio->res : 0);
 		break;
-	case DEV_DISCARD: /* advisory: nothing is lost where it is not supported */
-		finish(io, rio->res < 0 && rio->res != -EOPNOTSUPP ? rio->res : 0);
-		break;
 	}
+}
+
+/* ---- discards of block devices ---- */
+
+/* The ring has no operation for them that all kernels know, and the ioctl may take long: a thread
+ * does it, and an eventfd that the ring reads brings the result to the submitter's thread. */
+struct discard {
+	int fd, event;
+	uint64_t range[2]; /* bytes: offset, length */
+	uint64_t result;   /* 1: done; 1 + n: errno n */
+	struct iovec iov;
+};
+
+static void discard_done(struct reactor_io *rio)
+{
+	struct dev_io *io = dev_io_of(rio);
+	struct discard *t = (struct discard *)(void *)((char *)(uintptr_t)rio->iov -
+						       offsetof(struct discard, iov));
+	int res = rio->res == (int)sizeof(t->result) ? -(int)(t->result - 1) : -EIO;
+	rio->iov = NULL;
+	close(t->event);
+	free(t);
+	io->res = res == -ENOTTY ? -EOPNOTSUPP : res;
+	io->done(io);
+}
+
+static void *discard_thread(void *arg)
+{
+	const struct discard *t = arg;
+	int event = t->event; /* t may be gone once the event is there */
+	uint64_t result = 1 + (uint64_t)(ioctl(t->fd, BLKDISCARD, t->range) ? errno : 0);
+	while (write(event, &result, sizeof(result)) < 0 && errno == EINTR)
+		;
+	return NULL;
+}
+
+static int discard_start(struct discard *t)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int rc = pthread_attr_init(&attr);
+	if (rc)
+		return -rc;
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	rc = pthread_create(&thread, &attr, discard_thread, t);
+	pthread_attr_destroy(&attr);
+	return -rc;
+}
+
+static void discard_submit(struct dev_file *f, struct dev_io *io)
+{
+	struct discard *t = calloc(1, sizeof(*t));
+	int rc = t ? 0 : -ENOMEM;
+	if (t) {
+		*t = (struct discard){.fd = f->fd,
+				      .event = eventfd(0, EFD_CLOEXEC),
+				      .range = {io->off_bytes, io->len_bytes},
+				      .iov = {&t->result, sizeof(t->result)}};
+		rc = t->event < 0 ? -errno : discard_start(t);
+	}
+	if (!rc) {
+		io->rio = (struct reactor_io){
+			.fd = t->event,
+			.op = REACTOR_IO_READV,
+			.iov = &t->iov,
+			.iovcnt = 1,
+			.done = discard_done,
+		};
+		reactor_io_submit(reactor_current(), &io->rio);
+		return;
+	}
+	if (t && t->event >= 0)
+		close(t->event);
+	free(t);
+	io->res = rc;
+	io->done(io);
 }
 
 static void dev_file_submit(struct dev_backend *b, struct dev_io *io)
@@ -110,6 +186,10 @@ static void dev_file_submit(struct dev_backend *b, struct dev_io *io)
 		[DEV_DISCARD] = REACTOR_IO_PUNCH,
 	};
 	assert(io->off_bytes % DEV_BLOCK == 0 && io->len_bytes % DEV_BLOCK == 0);
+	if (io->op == DEV_DISCARD && b->is_block) {
+		discard_submit((struct dev_file *)b, io);
+		return;
+	}
 	io->rio = (struct reactor_io){
 		.fd = ((struct dev_file *)b)->fd,
 		.op = rio_op[io->op],

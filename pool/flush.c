@@ -320,13 +320,35 @@ static int enter_piece(struct job *j, struct dseg *seg, struct piece *pc)
 
 /* ---- write ---- */
 
+/* One copy is all there is until the commit's flush: its device must stay in service till then. 0,
+ * or ERR_DEV_GONE when it has failed already. */
+static int sole_copy(struct job *j, const struct dev *d)
+{
+	uint64_t bit = 1ull << d->id;
+	int rc = 0;
+
+	lock_take(&j->p->lock);
+	if (!dev_writable(d))
+		rc = ERR_DEV_GONE;
+	else if (j->txn == j->p->open)
+		j->v->sole_open |= bit;
+	else
+		j->v->sole_frozen |= bit;
+	lock_drop(&j->p->lock);
+	return rc;
+}
+
 static void run_done(struct chunk_write_io *w)
 {
 	struct run *r = w->arg;
 	struct job *j = r->job;
+	int rc = w->res;
 
-	if (w->res)
-		j->batch.res = w->res;
+	for (unsigned i = 0; !rc && w->ok == 1 && i < w->nio; i++)
+		if (!w->io[i].res)
+			rc = sole_copy(j, w->dev[i]);
+	if (rc)
+		j->batch.res = rc;
 	if (--j->batch.pending == 0 && j->batch.waiting) {
 		j->batch.waiting = false;
 		co_wake(j->batch.co);

@@ -261,11 +261,12 @@ static int write_batch(struct pool *p)
 int vol_sync(struct vol *v)
 {
 	struct pool *p = v->p;
-	uint64_t want;
+	uint64_t want, told;
 	int rc = 0;
 
 	lock_take(&p->lock);
 	want = v->change_seq;
+	told = v->losses_told;
 	while (!rc && v->synced_seq < want) {
 		if (p->faulted) {
 			rc = ERR_FAULTED;
@@ -283,6 +284,10 @@ int vol_sync(struct vol *v)
 		}
 	}
 	v->log_requested = false;
+	if (!rc && v->losses != told) {
+		v->losses_told = v->losses;
+		rc = -EIO;
+	}
 	lock_drop(&p->lock);
 	return rc;
 }

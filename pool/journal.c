@@ -12,7 +12,7 @@
 #define SAMPLE_VOLUMES 32u
 
 struct settings_disk {
-	uint8_t version, pad[3];
+	uint8_t version, no_discard, pad[2];
 	le32 spare_after_s;
 	le64 retention_s;
 };
@@ -152,6 +152,7 @@ static int step_settings(struct pool *p, void *arg)
 		const struct settings_disk *s = it.value;
 		uint32_t after = le32_get(s->spare_after_s);
 
+		p->no_discard = s->no_discard;
 		p->trash_retention_s = le64_get(s->retention_s);
 		p->spare_after_s = !after		 ? SPARE_AFTER_S
 				   : after == UINT32_MAX ? SPARE_NEVER
@@ -166,6 +167,7 @@ static int settings_put(struct pool *p)
 	int rc;
 
 	lock_take(&p->lock);
+	s.no_discard = p->no_discard;
 	s.retention_s = le64_of(p->trash_retention_s);
 	s.spare_after_s =
 		le32_of(p->spare_after_s < UINT32_MAX ? (uint32_t)p->spare_after_s : UINT32_MAX);
@@ -190,6 +192,24 @@ uint64_t pool_spare_after(struct pool *p)
 	s = p->spare_after_s;
 	lock_drop(&p->lock);
 	return s;
+}
+
+int pool_set_discard(struct pool *p, bool on)
+{
+	lock_take(&p->lock);
+	p->no_discard = !on;
+	lock_drop(&p->lock);
+	return settings_put(p);
+}
+
+bool pool_discard(struct pool *p)
+{
+	bool on;
+
+	lock_take(&p->lock);
+	on = !p->no_discard;
+	lock_drop(&p->lock);
+	return on;
 }
 
 int pool_set_trash_retention(struct pool *p, uint64_t seconds)
@@ -370,8 +390,9 @@ void journal_to_text(FILE *f, const struct btree_item *it)
 	} else if (it->key.object == JOURNAL_SETTINGS && it->len == sizeof(struct settings_disk)) {
 		const struct settings_disk *s = it->value;
 
-		fprintf(f, "settings: trash retention %" PRIu64 " s, spare after %u s",
-			le64_get(s->retention_s), le32_get(s->spare_after_s));
+		fprintf(f, "settings: trash retention %" PRIu64 " s, spare after %u s, discard %s",
+			le64_get(s->retention_s), le32_get(s->spare_after_s),
+			s->no_discard ? "off" : "on");
 	} else {
 		fprintf(f, "pool item object %" PRIu64 ": invalid (%u bytes)", it->key.object,
 			it->len);

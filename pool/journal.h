@@ -1,7 +1,7 @@
 /* journal: what the pool remembers about itself, in the root tree below the volumes' ids.
  *
- *   (1, 1, 0)      settings: u8 version, 3 zero, u32 spare-after in seconds (0: the default,
- *                  UINT32_MAX: never), u64 trash retention in seconds
+ *   (1, 1, 0)      settings: u8 version, u8 no discards, 2 zero, u32 spare-after in seconds (0: the
+ *                  default, UINT32_MAX: never), u64 trash retention in seconds
  *   (2, 1, seq)    history: u64 wall ns, u32 uid, i32 result, text
  *   (3, 1, hour)   use: u64 raw used, u64 raw total, then (u64 volume id, u64 used bytes) of the
  * largest volumes

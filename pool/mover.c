@@ -8,6 +8,7 @@
 #include "pool/scrub.h"
 #include "pool/space.h"
 #include "pool/squeeze.h"
+#include "pool/task.h"
 #include "pool/txn.h"
 
 #define RUN_BLOCKS	128u /* one copy: 512 KiB */
@@ -18,6 +19,7 @@ struct move {
 	struct chunk *c;
 	uint8_t from, to; /* member indexes */
 	uint64_t *bits;	  /* allocated in the commit, or freed since and still readable */
+	uint32_t copied;  /* as mover_batch_blocks counts it */
 	bool failed;
 	bool suspect; /* its members do not agree */
 };
@@ -31,73 +33,28 @@ struct batch {
 
 /* ---- what to do ---- */
 
-/* Must this member leave its slot? */
-static bool must_leave(const struct pool *p, const struct member *m)
-{
-	const struct dev *d = &p->devs[m->dev];
-
-	return d->flags & (DEV_F_EVACUATE | DEV_F_SPARE) ||
-	       (d->slots_limit && m->slot >= d->slots_limit);
-}
-
-static unsigned permille_used(const struct dev *d)
-{
-	return d->slots ? (unsigned)((uint64_t)(d->slots - d->slots_free) * 1000 / d->slots) : 1000;
-}
-
-static bool placeable(const struct dev *d)
-{
-	return d->state == DEV_ONLINE && !(d->flags & (DEV_F_EVACUATE | DEV_F_SPARE)) &&
-	       !d->slots_limit;
-}
-
 /* Can a member outside its class go back? */
 static bool returns(struct pool *p, const struct chunk *c, unsigned from)
 {
 	return class_misplaced(p, c, &c->m[from]) && place_find(p, c, from);
 }
 
-/* Rebalance: would the member go to a device that is emptier even with it than the old one is now?
- * (Else the two would pass it to and fro for ever.) */
-static bool gains(struct pool *p, const struct chunk *c, unsigned from)
-{
-	const struct dev *old = &p->devs[c->m[from].dev], *d = place_find(p, c, from);
-
-	return d && d != old && permille_used(d) + 1000 / d->slots + 20 < permille_used(old);
-}
-
-static bool pick_member_to_move(struct pool *p, const struct chunk *c, uint8_t *ret_from)
+static bool pick_member_to_move(struct pool *p, struct chunk *c, uint8_t *ret_from)
 {
 	for (unsigned k = 0; k < c->nmembers; k++)
-		if (must_leave(p, &c->m[k]) || returns(p, c, k)) {
+		if (task_must_leave(p, &c->m[k]) || returns(p, c, k)) {
 			*ret_from = (uint8_t)k;
 			return true;
 		}
-	for (unsigned k = 0; p->rebalancing && k < c->nmembers; k++)
-		if (placeable(&p->devs[c->m[k].dev]) && gains(p, c, k)) {
+	for (unsigned k = 0; k < c->nmembers; k++) {
+		if (c->m[k].goes)
+			c->m[k].goes = task_gains(p, c, k);
+		if (c->m[k].goes) {
 			*ret_from = (uint8_t)k;
 			return true;
 		}
+	}
 	return false;
-}
-
-static bool has_current(const struct pool *p, const struct chunk *c)
-{
-	for (unsigned k = 0; k < c->nmembers; k++)
-		if (p->devs[c->m[k].dev].state == DEV_ONLINE && !chunk_member_since(p, &c->m[k]))
-			return true;
-	return false;
-}
-
-/* Enough current members without this one? Then it need not be copied. */
-static bool surplus(const struct pool *p, const struct chunk *c, unsigned from)
-{
-	unsigned current = 0;
-
-	for (unsigned k = 0; k < c->nmembers; k++)
-		current += k != from && p->devs[c->m[k].dev].state == DEV_ONLINE &&
-			   !chunk_member_since(p, &c->m[k]);
-	return current >= c->copies;
 }
 
 /* Members may be taken away only while nothing is being written that a commit under way says they
@@ -117,10 +74,11 @@ static void batch_consider(struct batch *b, struct chunk *c)
 
 	for (unsigned k = 0; k < c->nmembers; k++)
 		p->misplaced |= class_misplaced(p, c, &c->m[k]);
-	if (c->moving || c->condemned || c->draining || !has_current(p, c) ||
+	if (c->moving || c->condemned || c->draining || !task_current_without(p, c, MEMBERS_MAX) ||
 	    c->nmembers == MEMBERS_MAX || !pick_member_to_move(p, c, &from))
 		return;
-	if (surplus(p, c, from)) {
+	/* Enough current members without this one? Then it need not be copied. */
+	if (task_current_without(p, c, from) >= c->copies) {
 		chunk_member_drop(p, c, from);
 		txn_mark_dirty_locked(p);
 		return;
@@ -339,7 +297,10 @@ static int copy_chunk(struct batch *b, struct move *m)
 		if (rc)
 			return rc;
 		lock_take(&p->lock);
-		p->mover_done_blocks += n;
+		if (m->copied + n <= m->c->used) {
+			m->copied += n;
+			p->mover_batch_blocks += n;
+		}
 		lock_drop(&p->lock);
 		throttle(p, reactor_now_ns() - start, n);
 		i += n;
@@ -353,6 +314,7 @@ static void batch_finish(struct batch *b)
 {
 	struct pool *p = b->p;
 
+	p->mover_batch_blocks = 0;
 	for (unsigned i = 0; i < b->n; i++) {
 		struct move *m = &b->m[i];
 		struct dev *to = &p->devs[m->c->m[m->to].dev];
@@ -366,6 +328,7 @@ static void batch_finish(struct batch *b)
 		chunk_member_drop(p, m->c, m->from);
 		p->mover_moved_chunks++;
 	}
+	task_update(p);
 	txn_mark_dirty_locked(p);
 }
 
@@ -511,8 +474,9 @@ static bool finish_devices(struct pool *p)
 		bool release, shrunk;
 
 		lock_take(&p->lock);
-		release = d->state != DEV_NONE && d->flags & DEV_F_EVACUATE && dev_empty(p, d);
-		shrunk = !release && d->slots_limit && dev_empty(p, d);
+		release = d->state != DEV_NONE && d->flags & DEV_F_EVACUATE && dev_empty(p, d) &&
+			  !d->discarding;
+		shrunk = !release && d->slots_limit && dev_empty(p, d) && !d->discarding;
 		lock_drop(&p->lock);
 		if (release)
 			dev_release(p, d);
@@ -559,35 +523,22 @@ static bool mover_turn(struct pool *p)
 	return any;
 }
 
-/* Is a device being emptied, or part of one? */
-static bool must_empty(const struct pool *p)
-{
-	bool w = false;
-
-	for (unsigned i = 0; i < p->ndevs; i++) {
-		const struct dev *d = &p->devs[i];
-
-		w |= d->state != DEV_NONE && (d->flags & DEV_F_EVACUATE || d->slots_limit ||
-					      (d->flags & DEV_F_SPARE && !dev_empty(p, d)));
-	}
-	return w;
-}
-
 /* No slot for what must move: there may be some that hold little. */
 static bool make_room(struct pool *p)
 {
 	bool wanted;
 
 	lock_take(&p->lock);
-	wanted = must_empty(p);
+	wanted = task_must_empty(p);
 	lock_drop(&p->lock);
 	return squeeze_turn(p, wanted);
 }
 
-/* Resync and mover take turns; redundancy first. */
-static bool resync_first(const struct pool *p)
+/* Resync, trim and mover take turns; redundancy first. */
+static bool others_first(const struct pool *p)
 {
-	return p->resync_running || (p->resync_wanted && reactor_now_ns() >= p->resync_after_ns);
+	return p->resync_running || p->trim_withholds ||
+	       (p->resync_wanted && reactor_now_ns() >= p->resync_after_ns);
 }
 
 void mover_main(void *arg)
@@ -598,7 +549,7 @@ void mover_main(void *arg)
 	while (!p->stopping) {
 		bool any;
 
-		if (p->faulted || !p->mover_wanted || resync_first(p)) {
+		if (p->faulted || !p->mover_wanted || others_first(p)) {
 			if (p->faulted || !p->mover_wanted) {
 				waitq_wait(&p->mover_waiters, &p->lock);
 			} else {
@@ -619,12 +570,14 @@ void mover_main(void *arg)
 			continue;
 		if (p->rebalancing) {
 			p->rebalancing = false;
+			task_end_rebalance(p);
 			txn_mark_dirty_locked(p);
 			event_emit_locked(p, "rebalanced",
 					  "devices are balanced; %llu chunks moved",
 					  (unsigned long long)p->mover_moved_chunks);
 		}
-		p->mover_wanted = p->rebalancing || p->misplaced || must_empty(p);
+		task_update(p);
+		p->mover_wanted = p->rebalancing || p->misplaced || task_must_empty(p);
 		if (p->mover_wanted) { /* no room now: look again later */
 			lock_drop(&p->lock);
 			co_sleep_ns(1000000000);

@@ -8,14 +8,18 @@ static int slot_take(struct dev *d)
 	uint32_t end = d->slots_limit ? d->slots_limit : d->slots;
 
 	for (uint32_t w = 0; w < (d->slots + 63) / 64; w++) {
+		uint64_t taken = d->slot_used[w];
 		uint32_t i;
 
-		if (d->slot_used[w] == UINT64_MAX)
+		if (d->discarding && d->discarding_slot / 64 == w)
+			taken |= 1ull << d->discarding_slot % 64;
+		if (taken == UINT64_MAX)
 			continue;
-		i = w * 64 + (uint32_t)__builtin_ctzll(~d->slot_used[w]);
+		i = w * 64 + (uint32_t)__builtin_ctzll(~taken);
 		if (i >= end)
 			break;
 		bit_set(d->slot_used, i);
+		bit_clear(d->slot_stale, i); /* what was there need not go first */
 		d->slots_free--;
 		return (int)i;
 	}
@@ -86,7 +90,7 @@ static void keep_class(const struct pool *p, unsigned class, uint64_t slots, uin
 static void left_free(const struct pool *p, const struct slots_wanted *w, uint64_t *ret_left)
 {
 	for (unsigned i = 0; i < p->ndevs; i++)
-		ret_left[i] = dev_placeable(&p->devs[i]) ? p->devs[i].slots_free : 0;
+		ret_left[i] = dev_placeable(&p->devs[i]) ? dev_slots_ready(&p->devs[i]) : 0;
 	for (unsigned k = CLASSES_MAX + 1; k-- > 0;)
 		if (w->n[k])
 			keep_class(p, k, w->n[k], ret_left);
@@ -148,7 +152,7 @@ static struct dev *pick(struct pool *p, const struct chunk *c, unsigned except, 
 		struct dev *d = &p->devs[i];
 		bool other;
 
-		if (!dev_placeable(d) || !(left ? left[i] : d->slots_free) ||
+		if (!dev_placeable(d) || !(left ? left[i] : dev_slots_ready(d)) ||
 		    dev_taken(c, d, except) || !class_holds(p, class, d))
 			continue;
 		other = !domain_taken(p, c, d, except);
@@ -186,7 +190,8 @@ int place_member(struct pool *p, struct chunk *c, unsigned except, enum place_ho
 
 	if (!d)
 		return -1;
-	c->m[c->nmembers] = (struct member){(uint16_t)d->id, (uint32_t)slot_take(d), stale_since};
+	c->m[c->nmembers] = (struct member){
+		.dev = (uint16_t)d->id, .slot = (uint32_t)slot_take(d), .stale_since = stale_since};
 	p->misplaced |= class_misplaced(p, c, &c->m[c->nmembers]);
 	return c->nmembers++;
 }

@@ -4,6 +4,7 @@
 #include "pool/chunk.h"
 #include "pool/data_cache.h"
 #include "pool/delta.h"
+#include "pool/discard.h"
 #include "pool/event.h"
 #include "pool/flush.h"
 #include "pool/journal.h"
@@ -151,8 +152,8 @@ static void ticker(void *arg)
 
 int pool_bg_start(struct pool *p)
 {
-	co_fn *const fns[] = {txn_committer, flush_flusher, vol_reaper,
-			      mover_main,    convert_main,  ticker};
+	co_fn *const fns[] = {txn_committer, flush_flusher, vol_reaper, mover_main,
+			      convert_main,  discard_main,  ticker};
 
 	p->running = true;
 	p->reap_wanted = true;
@@ -194,6 +195,7 @@ void pool_bg_stop(struct pool *p)
 	waitq_wake_all(&p->gate_waiters);
 	waitq_wake_all(&p->arena.waiters);
 	waitq_wake_all(&p->mover_waiters);
+	waitq_wake_all(&p->discard_waiters);
 	while (p->bg_count)
 		waitq_wait(&p->bg_waiters, &p->lock);
 	while (work_left(p)) {
@@ -297,6 +299,8 @@ static void status_dev(const struct pool *p, const struct dev *d, struct pool_de
 	s->taken = spare_refuses(p, d);
 	s->spare = d->flags & DEV_F_SPARE;
 	s->shrinking = d->slots_limit;
+	s->discards = !p->no_discard && !d->discards_off;
+	s->discarded_bytes = d->discarded_bytes;
 }
 
 static const char *health(const struct pool *p)

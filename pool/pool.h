@@ -42,6 +42,13 @@ struct pool_create_dev {
  * open, the caller closes or imports them. */
 int pool_create(const char *name, struct pool_create_dev *devs, unsigned n, uint64_t chunk_bytes,
 		struct err *e);
+/* The same; what the history begins with. */
+struct pool_create_note {
+	uint32_t uid;
+	const char *command;
+};
+int pool_create_noted(const char *name, struct pool_create_dev *devs, unsigned n,
+		      uint64_t chunk_bytes, const struct pool_create_note *note, struct err *e);
 
 /* Open the pool on these devices (any order; missing ones allowed): newest witnessed superblock,
  * log replay, degraded handling, background work on reactor bg. Takes the backends over in any
@@ -72,7 +79,9 @@ struct pool_dev_status {
 	char class_name[POOL_CLASS_MAX + 1];
 	uint64_t lost_ns; /* wall clock: missing or faulted since; 0: not */
 	bool evacuating, spare, shrinking;
-	bool taken; /* a spare has taken its place for good: it will not be let in */
+	bool taken;    /* a spare has taken its place for good: it will not be let in */
+	bool discards; /* it is told what becomes free */
+	uint64_t discarded_bytes;
 };
 struct pool_status {
 	char name[POOL_NAME_MAX + 1];
@@ -140,10 +149,13 @@ int pool_dev_make_spare(struct pool *p, uint32_t dev_id, struct err *e);
 #define SPARE_NEVER UINT64_MAX
 int pool_set_spare_after(struct pool *p, uint64_t seconds);
 uint64_t pool_spare_after(struct pool *p);
-/* Level the use of the devices; ends by itself. */
+/* Level the use of the devices; ends by itself. / What that would move now; it always fits. */
 int pool_rebalance(struct pool *p, bool on);
+void pool_rebalance_plan(struct pool *p, struct pool_move_plan *ret_plan);
 struct pool_mover_status {
 	bool active, rebalancing;
+	/* Of what there was to move when it began (the plan's bytes); done never goes back, and
+	 * left is 0 in the end. After a restart it counts from there. */
 	uint64_t done_bytes, left_bytes;
 };
 void pool_mover_status_get(struct pool *p, struct pool_mover_status *ret_s);
@@ -158,6 +170,22 @@ struct pool_scrub_status {
 int pool_scrub_start(struct pool *p, struct err *e);
 void pool_scrub_stop(struct pool *p);
 void pool_scrub_status_get(struct pool *p, struct pool_scrub_status *ret_s);
+
+/* Tell devices what is free, in background: slots as they become free (setting, on by default)...
+ */
+int pool_set_discard(struct pool *p, bool on);
+bool pool_discard(struct pool *p);
+/* ...and, once, everything that is free, also inside chunks. -EBUSY: one is running. */
+struct pool_trim_status {
+	bool running, complete, stop;
+	uint64_t started_ns, ended_ns;	  /* wall clock */
+	uint64_t done_bytes, total_bytes; /* looked at */
+	uint64_t discarded_bytes;	  /* known when it has ended; on all devices */
+	unsigned devs_left_out;		  /* not in service, or they take no discards */
+};
+int pool_trim_start(struct pool *p, struct err *e);
+void pool_trim_stop(struct pool *p);
+void pool_trim_status_get(struct pool *p, struct pool_trim_status *ret_s);
 
 /* Administrative commands, kept in the pool. result: 0 or an errno. Both yield. */
 int pool_history_add(struct pool *p, uint32_t uid, int result, const char *text);

@@ -94,7 +94,7 @@ static int add_devs(struct pool *p, struct pool_create_dev *devs, unsigned n, st
 	return 0;
 }
 
-static int format(struct pool *p, struct err *e)
+static int format(struct pool *p, const struct pool_create_note *note, struct err *e)
 {
 	int rc = txn_init(p, 1, 0);
 
@@ -120,12 +120,22 @@ static int format(struct pool *p, struct err *e)
 	rc = ilog_format_chunk(p);
 	if (rc)
 		return err_set(e, rc, "write the intent log: %s", err_str(rc));
+	if (note)
+		rc = pool_history_add(p, note->uid, 0, note->command);
+	if (rc)
+		return err_set(e, rc, "begin the history: %s", err_str(rc));
 	rc = txn_commit_run(p, true);
 	return rc ? err_set(e, rc, "first commit: %s", err_str(rc)) : 0;
 }
 
 int pool_create(const char *name, struct pool_create_dev *devs, unsigned n, uint64_t chunk_bytes,
 		struct err *e)
+{
+	return pool_create_noted(name, devs, n, chunk_bytes, NULL, e);
+}
+
+int pool_create_noted(const char *name, struct pool_create_dev *devs, unsigned n,
+		      uint64_t chunk_bytes, const struct pool_create_note *note, struct err *e)
 {
 	struct pool_options o = {.cache_bytes = 8u << 20, .delta_bytes = 1u << 20};
 	uint64_t smallest = UINT64_MAX;
@@ -148,7 +158,7 @@ int pool_create(const char *name, struct pool_create_dev *devs, unsigned n, uint
 	p->chunk_blocks = (uint32_t)(chunk_bytes / BLOCK_SIZE);
 	rc = add_devs(p, devs, n, e);
 	if (!rc)
-		rc = format(p, e);
+		rc = format(p, note, e);
 	if (!rc && p->faulted)
 		rc = err_set(e, p->fault_code, "a device failed");
 	for (unsigned i = 0; !rc && i < p->ndevs; i++)

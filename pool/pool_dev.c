@@ -11,6 +11,7 @@
 #include "pool/space.h"
 #include "pool/spare.h"
 #include "pool/squeeze.h"
+#include "pool/task.h"
 #include "pool/txn.h"
 #include "pool/vol_types.h"
 
@@ -53,6 +54,8 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 {
 	struct dev_backend *b;
 	struct dev *d;
+	bool served;
+	int rc;
 
 	if (dev_id >= p->ndevs)
 		return err_set(e, -ENOENT, "pool %s has no device %u", p->name, dev_id);
@@ -70,7 +73,8 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 	}
 	d->changing = true;
 	d->generation++;
-	if (d->state == DEV_ONLINE || d->state == DEV_RESYNC) {
+	served = dev_writable(d);
+	if (served) {
 		if (!d->stale_since)
 			d->stale_since = p->durable_txn + 1;
 		event_emit_locked(p, "device-offline",
@@ -86,9 +90,14 @@ int pool_dev_offline(struct pool *p, uint32_t dev_id, struct err *e)
 	}
 	b = d->backend;
 	d->backend = NULL;
-	d->changing = false;
 	lock_drop(&p->lock);
+	rc = served ? dev_flush(b) : 0; /* commits do not reach it any more */
 	dev_close(b);
+	lock_take(&p->lock);
+	d->changing = false;
+	if (rc)
+		p->failed_devs |= 1ull << d->id;
+	lock_drop(&p->lock);
 	return txn_commit_wait(p);
 }
 
@@ -173,6 +182,7 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 	b->size_bytes = d->size_bytes; /* what the pool uses: the back ring ends there */
 	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
 	d->state = DEV_RESYNC;
+	d->discards_off = false;
 	spare_note_lost(d);
 	p->resync_wanted = true;
 	chunk_usable_update(p);
@@ -234,6 +244,7 @@ static int entry_make(struct pool *p, struct dev_backend *b, const struct pool_a
 			       rc == -ENOSPC ? "too small for this pool's chunks" : err_str(rc));
 	}
 	uuid_generate(d->uuid);
+	d->joined = ++p->joins;
 	snprintf(d->domain, sizeof d->domain, "%s", o->domain);
 	snprintf(d->class_name, sizeof d->class_name, "%s", o->class_name);
 	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
@@ -328,31 +339,19 @@ static bool plan_place(struct plan_arg *pa, const struct chunk *c)
 	return true;
 }
 
-static unsigned current_without(const struct pool *p, const struct chunk *c, unsigned without)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < c->nmembers; i++)
-		n += i != without && p->devs[c->m[i].dev].state == DEV_ONLINE &&
-		     !chunk_member_since(p, &c->m[i]);
-	return n;
-}
-
 static void plan_chunk(struct plan_arg *pa, const struct chunk *c, unsigned meta_after)
 {
 	struct pool_move_plan *r = pa->r;
 	unsigned want = c->kind == CHUNK_DATA ? c->copies : meta_after;
 
-	if (c->planned)
-		return;
 	for (unsigned i = 0; i < c->nmembers; i++) {
 		if (!leaves(pa, &c->m[i]))
 			continue;
-		if (!pa->from_slot && current_without(pa->p, c, i) >= want)
+		if (task_current_without(pa->p, c, i) >= want)
 			continue; /* one copy fewer is wanted: nothing to move */
 		r->chunks++;
 		r->bytes += (uint64_t)c->used * BLOCK_SIZE;
-		if (plan_place(pa, c) || !r->fits)
+		if (c->planned || plan_place(pa, c) || !r->fits)
 			continue;
 		r->fits = false;
 		snprintf(r->reason, sizeof r->reason,
@@ -368,7 +367,6 @@ static void plan_squeeze(struct pool *p, struct chunk *c, void *arg)
 	struct plan_arg *pa = arg;
 
 	c->planned = true;
-	pa->r->bytes += (uint64_t)c->used * BLOCK_SIZE;
 	for (unsigned i = 0; i < c->nmembers; i++)
 		if (!leaves(pa, &c->m[i]) && dev_placeable(&p->devs[c->m[i].dev]))
 			pa->free[c->m[i].dev]++;
@@ -521,11 +519,10 @@ int pool_dev_remove(struct pool *p, uint32_t dev_id, bool dry_run, struct pool_m
 	if (!rc && !dry_run) {
 		p->devs[dev_id].flags |= DEV_F_EVACUATE;
 		pool_meta_copies_update(p);
-		p->mover_done_blocks = 0;
+		task_begin(p);
 		event_emit_locked(p, "device-removing",
 				  "device %u (%s) is being emptied: %llu bytes to move", dev_id,
 				  p->devs[dev_id].path, (unsigned long long)ret_plan->bytes);
-		mover_wake_locked(p);
 		txn_mark_dirty_locked(p);
 	}
 	lock_drop(&p->lock);
@@ -579,8 +576,7 @@ int pool_dev_shrink(struct pool *p, uint32_t dev_id, uint64_t size_bytes, bool d
 	if (!rc && !dry_run) {
 		d->slots_limit = (uint32_t)slots;
 		dev_slots_recount(d);
-		p->mover_done_blocks = 0;
-		mover_wake_locked(p);
+		task_begin(p);
 		txn_mark_dirty_locked(p);
 	}
 	lock_drop(&p->lock);
@@ -589,9 +585,7 @@ int pool_dev_shrink(struct pool *p, uint32_t dev_id, uint64_t size_bytes, bool d
 
 int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct err *e)
 {
-	uint64_t *was;
-	struct dev *d;
-	uint32_t old;
+	struct dev *d, was;
 	int rc = dev_find(p, dev_id, e);
 
 	if (rc)
@@ -604,17 +598,16 @@ int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct e
 			"device %u has not grown (%llu bytes); enlarge the file or partition first",
 			dev_id, (unsigned long long)d->size_bytes);
 	lock_take(&p->lock);
-	old = d->slots;
-	was = d->slot_used;
+	was = *d;
 	d->slot_used = NULL;
 	d->size_bytes = size_bytes;
 	rc = d->slots_limit ? -EBUSY : dev_slots_init(p, d);
 	if (rc) {
-		d->slot_used = was;
-		d->slots = old;
+		*d = was;
 	} else {
-		memcpy(d->slot_used, was, (old + 63) / 64 * 8);
-		free(was);
+		memcpy(d->slot_used, was.slot_used, (was.slots + 63) / 64 * 8);
+		memcpy(d->slot_stale, was.slot_stale, (was.slots + 63) / 64 * 8);
+		free(was.slot_used);
 		dev_slots_recount(d);
 		if (d->backend)
 			d->backend->size_bytes = size_bytes;
@@ -625,36 +618,4 @@ int pool_dev_grow(struct pool *p, uint32_t dev_id, uint64_t size_bytes, struct e
 	}
 	lock_drop(&p->lock);
 	return rc ? err_set(e, rc, "grow device %u: %s", dev_id, err_str(rc)) : txn_commit_wait(p);
-}
-
-int pool_rebalance(struct pool *p, bool on)
-{
-	lock_take(&p->lock);
-	p->rebalancing = on;
-	p->mover_done_blocks = p->mover_moved_chunks = 0;
-	mover_wake_locked(p);
-	lock_drop(&p->lock);
-	return txn_commit_wait(p);
-}
-
-void pool_mover_status_get(struct pool *p, struct pool_mover_status *s)
-{
-	memset(s, 0, sizeof *s);
-	lock_take(&p->lock);
-	s->rebalancing = p->rebalancing;
-	s->done_bytes = p->mover_done_blocks * BLOCK_SIZE;
-	for (unsigned i = 0; i < p->ndevs; i++)
-		s->active |= p->devs[i].state != DEV_NONE &&
-			     (p->devs[i].flags & DEV_F_EVACUATE || p->devs[i].slots_limit);
-	s->active |= s->rebalancing;
-	for (size_t h = 0; s->active && h < p->chunk_hash_size; h++)
-		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
-			for (unsigned k = 0; k < c->nmembers; k++) {
-				const struct dev *d = &p->devs[c->m[k].dev];
-
-				if (d->flags & DEV_F_EVACUATE ||
-				    (d->slots_limit && c->m[k].slot >= d->slots_limit))
-					s->left_bytes += (uint64_t)c->used * BLOCK_SIZE;
-			}
-	lock_drop(&p->lock);
 }

@@ -15,6 +15,7 @@
 #include "pool/sb.h"
 #include "pool/space.h"
 #include "pool/spare.h"
+#include "pool/task.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
@@ -410,7 +411,9 @@ static int start(struct import *im, struct err *e)
 	/* The device table may be newer than the records of the chunks. */
 	p->resync_wanted |= chunk_meta_copies_update(p);
 	p->rebalancing = le32_get(p->sb->flags) & SB_FLAG_REBALANCE;
-	mover_wake_locked(p);
+	if (p->rebalancing)
+		task_plan_rebalance(p);
+	task_begin(p); /* what was under way goes on */
 	p->log_epoch = p->open->nr;
 	lock_drop(&p->lock);
 	if (groups)

@@ -45,8 +45,15 @@ struct dev {
 	bool spare_reported;	    /* that no spare fits */
 	uint32_t slots, slots_free; /* free: below the limit */
 	uint32_t slots_limit;	    /* 0: none; else slots from here on are being emptied */
+	uint32_t slots_leaving;	    /* used, but free when what dropped them is durable */
+	uint64_t joined;	    /* tells one that had the entry before from this one */
 	uint64_t *slot_used;	    /* bitmap */
-	unsigned inflight;	    /* I/Os under way on backend */
+	uint64_t *slot_stale;	    /* bitmap of free ones to be discarded; in the same memory */
+	uint32_t discarding_slot;   /* free, but not to be taken now */
+	bool discarding, discards_off;
+	unsigned discard_errors; /* in a row */
+	uint64_t discarded_bytes;
+	unsigned inflight; /* I/Os under way on backend */
 	unsigned reads_inflight;
 	uint64_t read_bytes, write_bytes, read_errors, write_errors, checksum_errors, repaired;
 	uint64_t resync_done, resync_total;
@@ -59,6 +66,8 @@ struct member {
 	uint16_t dev;
 	uint32_t slot;
 	uint64_t stale_since; /* of this member alone; the device's counts too */
+	bool goes;	      /* a rebalance moves it: task.h */
+	uint16_t paper_dev;   /* while that is planned: where it is */
 };
 struct chunk {
 	uint64_t id;
@@ -73,7 +82,7 @@ struct chunk {
 	bool dirty;	 /* record or bitmap differs from the trees */
 	bool new_record; /* not in the trees yet */
 	bool is_write_point, condemned;
-	bool moving;   /* a member is on its way: mover.h */
+	bool moving;   /* its members stay as they are: one is on its way, or trim.h */
 	bool usable;   /* some member's device takes writes, and it is not being emptied */
 	bool draining; /* being emptied: squeeze.h */
 	bool planned;  /* would be emptied: used while a plan is made */
@@ -94,6 +103,7 @@ struct free_ext {
 struct slot_free {
 	uint16_t dev;
 	uint32_t slot;
+	uint64_t since; /* joined, of the device then: the entry may be another one's by now */
 };
 struct txn {
 	uint64_t nr;
@@ -150,6 +160,13 @@ struct pool {
 
 	struct dev devs[POOL_DEVS_MAX];
 	unsigned ndevs;
+	uint64_t joins;			 /* devices that have joined */
+	uint64_t failed_devs;		 /* bit n: device n, since a transaction became durable */
+	bool no_discard, discard_wanted; /* some slot may be stale */
+	struct waitq discard_waiters;
+	struct pool_trim_status trim;
+	bool trim_withholds;   /* a run of a chunk, whose members stay where they are */
+	uint64_t space_denied; /* how often there was no room */
 	bool resync_running, resync_wanted;
 	uint64_t resync_after_ns; /* not tried again before */
 	bool reap_wanted;
@@ -158,7 +175,9 @@ struct pool {
 	struct pool_scrub_status scrub;
 	bool mover_wanted, mover_running, rebalancing;
 	struct waitq mover_waiters;
-	uint64_t mover_done_blocks, mover_moved_chunks;
+	uint64_t mover_total_blocks, mover_done_blocks; /* task.h */
+	uint64_t mover_batch_blocks; /* copied of members that have not left their slots yet */
+	uint64_t mover_moved_chunks;
 	uint64_t squeeze_next_ns;		    /* not before */
 	_Atomic uint64_t user_ops;		    /* reads and writes of volumes */
 	uint64_t user_ops_seen, user_busy_until_ns; /* the mover's view of them */
@@ -242,6 +261,12 @@ static inline unsigned policy_class(unsigned policy)
 static inline unsigned chunk_policy(const struct chunk *c)
 {
 	return policy_of(c->copies, c->class);
+}
+
+/* Slots that can be taken this moment. */
+static inline uint32_t dev_slots_ready(const struct dev *d)
+{
+	return d->slots_free > d->discarding ? d->slots_free - d->discarding : 0;
 }
 
 /* May new members be placed on it? */

@@ -45,6 +45,7 @@ void rescue_close(struct rescue *r)
 	free(r->buckets);
 	free(r->order);
 	free(r->claims);
+	free(r->groups);
 	free(r->recs);
 	free(r->vols);
 	free(r->cache);

@@ -13,7 +13,7 @@
  * whole one did, unless more leaves were born since than it has. Else lost parts are filled from
  * older leaves (RESCUE_PATCHED) or everything merged from leaves, the newest first
  * (RESCUE_MERGED); then deleted items may come back, and the parts of several commits stand beside
- * each other. What only the intent log knows is not brought back.
+ * each other. What the intent log has on top of that commit is applied (rescue_log.c).
  *
  * Everything read is untrusted. Memory: about 1 % of the metadata found, and copies of the map.
  * Threads: one coroutine; "yields" all over. No pool exists, so no lock.
@@ -63,6 +63,7 @@ struct rescue_vol {
 	enum rescue_state state;
 	uint64_t txn;	     /* commit of the root; RESCUE_MERGED: of the newest leaf */
 	uint64_t lost_nodes; /* subtrees that could not be found */
+	uint64_t log_groups; /* of the intent log, applied on top */
 };
 
 /* Scan. devs stay the caller's, open until rescue_close(). -ENOENT with text when there is no node
@@ -91,6 +92,9 @@ struct rescue_cursor {
 	unsigned slot;
 	struct key from;
 	uint8_t *buf; /* NODE_SIZE */
+	struct btree_item held;
+	bool has_held; /* held is the next item of the commit */
+	size_t change; /* next one of the log */
 };
 /* Owns a buffer; -ENOMEM. */
 int rescue_cursor_init(struct rescue_cursor *c, struct rescue_view *v);

@@ -184,6 +184,12 @@ static const uint8_t *extent_read(struct rescue *r, const struct extent *x, uint
 
 struct copy {
 	struct rescue_view *v;
+	const struct rescue_write *log; /* what the log has of the object */
+	size_t nlog;
+	struct cover { /* the blocks that these speak of; ascending, disjoint */
+		uint64_t from, to;
+	} * cover;
+	size_t ncover;
 	int fd;
 	uint64_t size;
 	struct rescue_data *d;
@@ -215,6 +221,22 @@ static int block_put(struct copy *c, uint64_t lblk, const uint8_t *b)
 	return 0;
 }
 
+/* Is it the log that says what is in this block? */
+static bool covered(const struct copy *c, uint64_t lblk)
+{
+	size_t lo = 0, hi = c->ncover;
+
+	while (lo < hi) { /* the first range that ends behind it */
+		size_t mid = (lo + hi) / 2;
+
+		if (c->cover[mid].to <= lblk)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < c->ncover && c->cover[lo].from <= lblk;
+}
+
 static int extent_copy(struct copy *c, const struct extent *x)
 {
 	bool hidden = x->lblk < c->end && x->birth < c->end_birth;
@@ -233,8 +255,55 @@ static int extent_copy(struct copy *c, const struct extent *x)
 	for (unsigned i = (unsigned)first; i < x->blocks && !rc; i++) {
 		bool lost = !b || (x->codec == EXTENT_RAW && bad >> i & 1);
 
-		if ((x->lblk + i) * BLOCK_SIZE < c->size)
+		if ((x->lblk + i) * BLOCK_SIZE < c->size && !covered(c, x->lblk + i))
 			rc = block_put(c, x->lblk + i, lost ? NULL : b + (size_t)i * BLOCK_SIZE);
+	}
+	return rc;
+}
+
+/* ---- what the log has ---- */
+
+static int by_from(const void *x, const void *y)
+{
+	const struct cover *a = x, *b = y;
+
+	return a->from < b->from ? -1 : a->from > b->from;
+}
+
+static int log_begin(struct copy *c, uint64_t object)
+{
+	size_t n = 0;
+
+	c->log = rescue_log_writes(c->v, object, &c->nlog);
+	if (!c->nlog)
+		return 0;
+	c->cover = malloc(c->nlog * sizeof *c->cover);
+	if (!c->cover)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->nlog; i++)
+		c->cover[i] = (struct cover){c->log[i].first, c->log[i].first + c->log[i].blocks};
+	qsort(c->cover, c->nlog, sizeof *c->cover, by_from);
+	for (size_t i = 0; i < c->nlog; i++) {
+		if (!n || c->cover[i].from > c->cover[n - 1].to)
+			c->cover[n++] = c->cover[i];
+		else if (c->cover[i].to > c->cover[n - 1].to)
+			c->cover[n - 1].to = c->cover[i].to;
+	}
+	c->ncover = n;
+	return 0;
+}
+
+/* The newest version of each block. */
+static int log_copy(struct copy *c)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < c->nlog && !rc; i++) {
+		const struct rescue_write *w = &c->log[i];
+
+		if (w->data && w->first * BLOCK_SIZE < c->size &&
+		    !rescue_log_covered(w + 1, c->nlog - i - 1, w->first))
+			rc = block_put(c, w->first, w->data);
 	}
 	return rc;
 }
@@ -247,8 +316,8 @@ int rescue_object_copy(struct rescue_view *v, uint64_t object, uint64_t size_byt
 	struct btree_item it;
 	int rc = rescue_cursor_init(&cur, v);
 
-	if (rc)
-		return rc;
+	if (!rc)
+		rc = log_begin(&c, object);
 	rescue_seek(&cur, (struct key){object, VOL_KEY_EXTENT, 0});
 	while (!rc && !rescue_next(&cur, &it)) {
 		struct extent x;
@@ -261,6 +330,9 @@ int rescue_object_copy(struct rescue_view *v, uint64_t object, uint64_t size_byt
 			d->progress(d->arg, 0, d->good_bytes + d->lost_bytes);
 	}
 	rescue_cursor_fini(&cur);
+	if (!rc)
+		rc = log_copy(&c);
+	free(c.cover);
 	if (!rc && fd >= 0 && ftruncate(fd, (off_t)size_bytes))
 		rc = -errno;
 	return rc;

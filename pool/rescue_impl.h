@@ -5,6 +5,7 @@
  *   rescue_tree    roots, whole trees, views, cursors
  *   rescue_merge   views without roots: leaves by newest birth
  *   rescue_vol     volume records
+ *   rescue_log     groups of the intent log
  *   rescue_data    extents: reading and proving
  */
 #ifndef TARN_POOL_RESCUE_IMPL_H
@@ -57,6 +58,13 @@ struct rescue_record {
 	uint64_t birth; /* of the leaf it stands in */
 };
 
+struct rescue_group { /* of the log, at one place */
+	uint64_t volume, seq, epoch, txn;
+	uint64_t off; /* bytes */
+	uint32_t bytes, crc;
+	uint8_t file, pool;
+};
+
 struct rescue {
 	struct dev_backend **devs;
 	unsigned ndevs;
@@ -87,6 +95,8 @@ struct rescue {
 	struct rescue_chunks chunks;
 	unsigned futile; /* searches of taken slots in a row that found nothing */
 
+	struct rescue_group *groups; /* by pool, epoch, seq */
+	size_t ngroups, cap_groups;
 	struct rescue_record *recs; /* by volume id, the newest first */
 	size_t nrecs, cap_recs;
 	struct rescue_vol *vols;
@@ -101,6 +111,19 @@ struct rescue_piece { /* keys [from, to) are those of this leaf */
 	struct key from, to;
 	uint32_t node;
 };
+struct rescue_item { /* what the log says of one item */
+	struct key key;
+	size_t order;
+	bool gone;
+	uint16_t len;
+	const uint8_t *value; /* in logs */
+};
+struct rescue_write { /* data NULL: nothing is there */
+	uint64_t object;
+	size_t order;
+	uint64_t first, blocks;
+	const uint8_t *data;
+};
 struct rescue_view {
 	struct rescue *r;
 	uint64_t tree;
@@ -110,12 +133,21 @@ struct rescue_view {
 	size_t ngaps, cap_gaps;
 	enum rescue_state state;
 	uint64_t txn;
+	/* On top of that, from the log. */
+	uint8_t **logs; /* groups applied */
+	size_t nlogs, cap_logs;
+	struct rescue_item *items; /* by key */
+	size_t nitems, cap_items;
+	struct rescue_write *writes; /* by object, in order */
+	size_t nwrites, cap_writes;
 };
 
 /* Room for one more element; -ENOMEM. */
 int rescue_grow(void *array, size_t n, size_t *cap, size_t size);
 
 int rescue_scan(struct rescue *r);
+/* The number of a pool, or RESCUE_POOLS_MAX when there are too many. */
+uint8_t rescue_pool_number(struct rescue *r, const uint8_t *uuid);
 /* After the pool was chosen: all nodes of a tree, as indexes. */
 int rescue_order(struct rescue *r);
 const uint32_t *rescue_tree_nodes(const struct rescue *r, uint64_t tree, size_t *ret_n);
@@ -146,5 +178,17 @@ int rescue_view_leaves(struct rescue *r, uint64_t tree, struct rescue_view **ret
 int rescue_piece_add(struct rescue_view *v, struct key from, struct key to, uint32_t node);
 /* Fill the view's gaps from leaves born up to txn. */
 int rescue_merge(struct rescue_view *v, uint64_t txn);
+
+/* Is there a log group at buf, which has len bytes of what lies at off? Then enter it. Yields. */
+int rescue_log_look(struct rescue *r, const uint8_t *buf, uint64_t len, unsigned file,
+		    uint64_t off);
+void rescue_log_sort(struct rescue *r);
+/* Take into the view what the log has on top of its commit. Yields. */
+int rescue_log_apply(struct rescue_view *v);
+void rescue_log_free(struct rescue_view *v);
+/* What the log writes to an object, in order. / Does one of these say what is in the block? */
+const struct rescue_write *rescue_log_writes(const struct rescue_view *v, uint64_t object,
+					     size_t *ret_n);
+bool rescue_log_covered(const struct rescue_write *w, size_t n, uint64_t lblk);
 
 #endif

@@ -1,4 +1,4 @@
-/* rescue_scan: read the devices from end to end and index every valid node. */
+/* rescue_scan: read the devices from end to end and index every valid node and log group. */
 #include <string.h>
 #include "pool/rescue_impl.h"
 
@@ -74,8 +74,7 @@ uint32_t rescue_find(const struct rescue *r, const struct node_ptr *p, uint64_t 
 	return i;
 }
 
-/* The pool's number, or RESCUE_POOLS_MAX when there are too many. */
-static uint8_t pool_number(struct rescue *r, const uint8_t *id)
+uint8_t rescue_pool_number(struct rescue *r, const uint8_t *id)
 {
 	unsigned i = 0;
 
@@ -132,7 +131,7 @@ static int node_look(struct rescue *r, const uint8_t *buf, uint64_t place)
 	if (le32_get(h->magic) != NODE_MAGIC || h->level > NODE_LEVEL_MAX ||
 	    node_validate(buf, &p, h->pool_id, 0, 0xff, true, NULL))
 		return 0;
-	pool = pool_number(r, h->pool_id);
+	pool = rescue_pool_number(r, h->pool_id);
 	if (pool == RESCUE_POOLS_MAX)
 		return 0;
 	i = find(r, p.addr.v, le64_get(h->birth), le32_get(h->crc), pool);
@@ -168,8 +167,11 @@ static int device_scan(struct rescue *r, unsigned file, uint8_t *buf)
 		if (len > WINDOW_BYTES + TAIL_BYTES)
 			len = WINDOW_BYTES + TAIL_BYTES;
 		window_read(r, b, off, buf, len);
-		for (uint64_t at = 0; at + NODE_SIZE <= len && !rc; at += BLOCK_SIZE)
+		for (uint64_t at = 0; at + NODE_SIZE <= len && !rc; at += BLOCK_SIZE) {
 			rc = node_look(r, buf + at, PLACE(file, (off + at) / BLOCK_SIZE));
+			if (!rc && at < WINDOW_BYTES)
+				rc = rescue_log_look(r, buf + at, len - at, file, off + at);
+		}
 		r->done_bytes += len < WINDOW_BYTES ? len : WINDOW_BYTES;
 		if (r->o.progress)
 			r->o.progress(r->o.arg, r->done_bytes, r->total_bytes);
@@ -189,7 +191,7 @@ static int superblock_look(struct rescue *r, unsigned file)
 		free(sb);
 		return 0;
 	}
-	pool = pool_number(r, sb->pool_uuid);
+	pool = rescue_pool_number(r, sb->pool_uuid);
 	if (pool == RESCUE_POOLS_MAX) {
 		free(sb);
 		return 0;
@@ -216,6 +218,7 @@ int rescue_scan(struct rescue *r)
 		if (!rc)
 			rc = device_scan(r, i, buf);
 	}
+	rescue_log_sort(r);
 	free(buf);
 	return rc;
 }

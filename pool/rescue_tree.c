@@ -189,6 +189,7 @@ void rescue_view_close(struct rescue_view *v)
 {
 	if (!v)
 		return;
+	rescue_log_free(v);
 	free(v->pieces);
 	free(v->gaps);
 	free(v);
@@ -244,6 +245,18 @@ void rescue_seek(struct rescue_cursor *c, struct key k)
 	c->piece = lo;
 	c->from = k;
 	c->slot = UINT32_MAX; /* find it */
+	c->has_held = false;
+	lo = 0;
+	hi = c->v->nitems;
+	while (lo < hi) { /* the first change of the log at or after k */
+		size_t mid = (lo + hi) / 2;
+
+		if (key_cmp(c->v->items[mid].key, k) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	c->change = lo;
 }
 
 /* The leaf of the cursor's piece into its buffer, at the first item wanted. False: unreadable. */
@@ -266,7 +279,7 @@ static bool cursor_load(struct rescue_cursor *c)
 	return true;
 }
 
-int rescue_next(struct rescue_cursor *c, struct btree_item *ret_item)
+static int next_of_commit(struct rescue_cursor *c, struct btree_item *ret_item)
 {
 	while (c->piece < c->v->npieces) {
 		if (cursor_load(c) && c->slot < page_count(c->buf) &&
@@ -278,6 +291,35 @@ int rescue_next(struct rescue_cursor *c, struct btree_item *ret_item)
 		c->slot = UINT32_MAX;
 	}
 	return -ENOENT;
+}
+
+/* Items of the commit and changes of the log, merged. */
+int rescue_next(struct rescue_cursor *c, struct btree_item *ret_item)
+{
+	for (;;) {
+		const struct rescue_item *i = NULL;
+		int d = 1;
+
+		if (!c->has_held)
+			c->has_held = !next_of_commit(c, &c->held);
+		if (c->change < c->v->nitems) {
+			i = &c->v->items[c->change];
+			d = c->has_held ? key_cmp(i->key, c->held.key) : -1;
+		}
+		if (d > 0) {
+			*ret_item = c->held;
+			d = c->has_held ? 0 : -ENOENT;
+			c->has_held = false;
+			return d;
+		}
+		c->change++;
+		if (!d)
+			c->has_held = false;
+		if (i->gone)
+			continue;
+		*ret_item = (struct btree_item){.key = i->key, .value = i->value, .len = i->len};
+		return 0;
+	}
 }
 
 int rescue_get(struct rescue_cursor *c, struct key k, struct btree_item *ret_item)

@@ -127,7 +127,8 @@ static size_t leaves_since(const struct rescue *r, uint64_t tree, uint64_t birth
 	return count;
 }
 
-int rescue_view_open(struct rescue *r, uint64_t vol_id, struct rescue_view **ret_v)
+/* The newest commit of a volume that can be shown. */
+static int view_of_commit(struct rescue *r, uint64_t vol_id, struct rescue_view **ret_v)
 {
 	struct choices c = choose_roots(r, vol_id);
 	struct rescue_view *v;
@@ -147,6 +148,22 @@ int rescue_view_open(struct rescue *r, uint64_t vol_id, struct rescue_view **ret
 	if (c.torn.any && c.torn.birth > c.whole.birth)
 		return rescue_view_node(r, vol_id, c.torn.root, ret_v);
 	return rescue_view_leaves(r, vol_id, ret_v);
+}
+
+int rescue_view_open(struct rescue *r, uint64_t vol_id, struct rescue_view **ret_v)
+{
+	struct rescue_view *v;
+	int rc = view_of_commit(r, vol_id, &v);
+
+	if (!rc)
+		rc = rescue_log_apply(v);
+	else
+		return rc;
+	if (rc)
+		rescue_view_close(v);
+	else
+		*ret_v = v;
+	return rc;
 }
 
 /* ---- the list ---- */
@@ -193,6 +210,7 @@ static int vol_add(struct rescue *r, uint64_t id, const struct rescue_record *re
 	v.state = view->state;
 	v.txn = view->txn;
 	v.lost_nodes = view->ngaps;
+	v.log_groups = view->nlogs;
 	if (rec) {
 		memcpy(v.name, rec->rec.name, sizeof v.name);
 		v.type = rec->rec.type;

@@ -91,16 +91,21 @@ void sb_to_text(FILE *f, const struct sb_disk *sb)
 	for (unsigned i = 0; i < SB_CLASSES_MAX; i++)
 		if (sb->classes[i][0])
 			fprintf(f, "  class %u %s\n", i + 1, sb->classes[i]);
-	for (uint32_t i = 0; i < le32_get(sb->devs_count) && i < SB_DEVS_MAX; i++)
+	for (uint32_t i = 0; i < le32_get(sb->devs_count) && i < SB_DEVS_MAX; i++) {
 		fprintf(f,
 			"  device %u %s %s %llu bytes stale since %llu domain '%s' class '%s' "
 			"flags "
-			"%u%s\n",
+			"%u%s",
 			i, dev_state_name(sb->devs[i].state), sb->devs[i].path,
 			(unsigned long long)le64_get(sb->devs[i].size_bytes),
 			(unsigned long long)le64_get(sb->devs[i].stale_since), sb->devs[i].domain,
 			sb->devs[i].class_name, sb->devs[i].flags,
 			i == le32_get(sb->own_dev) ? " (this copy)" : "");
+		if (le64_get(sb->devs[i].lost_ns))
+			fprintf(f, " lost since %llu ns",
+				(unsigned long long)le64_get(sb->devs[i].lost_ns));
+		fputc('\n', f);
+	}
 }
 
 /* ---- reading ---- */

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/class.h"
+#include "pool/discard.h"
 #include "pool/place.h"
 #include "pool/txn.h"
 #include "pool/vol_types.h"
@@ -77,6 +78,29 @@ void space_slots_wanted(const struct pool *p, unsigned except, struct slots_want
 	}
 }
 
+uint64_t space_promised_chunks(const struct pool *p)
+{
+	uint64_t have = meta_free_blocks(p), n = 0;
+
+	if (have < p->reserve_meta_blocks)
+		n = div_up(p->reserve_meta_blocks - have, p->chunk_blocks);
+	for (unsigned k = 1; k < POLICIES; k++) {
+		have = p->lists[CHUNK_DATA][k].free_blocks;
+		if (p->reserved[k] > have)
+			n += div_up(p->reserved[k] - have, p->chunk_blocks);
+	}
+	return n;
+}
+
+bool space_can_withhold(const struct pool *p, const struct chunk *c, uint32_t blocks)
+{
+	uint64_t have = p->lists[c->kind][chunk_policy(c)].free_blocks;
+	uint64_t need =
+		c->kind == CHUNK_DATA ? p->reserved[chunk_policy(c)] : p->reserve_meta_blocks;
+
+	return have >= need + blocks;
+}
+
 uint64_t space_available(struct pool *p, unsigned policy)
 {
 	uint64_t have = p->lists[CHUNK_DATA][policy].free_blocks;
@@ -92,8 +116,10 @@ int space_admit(struct pool *p, unsigned policy, uint64_t blocks)
 {
 	uint64_t have = p->lists[CHUNK_DATA][policy].free_blocks;
 
-	if (have < p->reserved[policy] + blocks && space_available(p, policy) < blocks)
+	if (have < p->reserved[policy] + blocks && space_available(p, policy) < blocks) {
+		p->space_denied++;
 		return -ENOSPC;
+	}
 	p->reserved[policy] += blocks;
 	return 0;
 }
@@ -470,8 +496,11 @@ static void release_txn(struct pool *p, struct txn *t)
 	for (size_t k = 0; k < t->slots_count; k++) {
 		struct dev *d = &p->devs[t->slots[k].dev];
 
-		if (d->state != DEV_NONE)
-			dev_slot_release(d, t->slots[k].slot);
+		if (d->state == DEV_NONE || d->joined != t->slots[k].since)
+			continue;
+		d->slots_leaving--;
+		dev_slot_release(d, t->slots[k].slot);
+		discard_slot(p, d, t->slots[k].slot);
 	}
 }
 

@@ -31,6 +31,10 @@ uint64_t space_available(struct pool *p, unsigned policy);
  * there are, by class. */
 struct slots_wanted;
 void space_slots_wanted(const struct pool *p, unsigned except, struct slots_wanted *ret_w);
+/* Chunks that may still be made for what is promised and for nodes; each takes at most one slot of
+ * a device. / Could free blocks of c be kept from use without breaking a promise? Lock held. */
+uint64_t space_promised_chunks(const struct pool *p);
+bool space_can_withhold(const struct pool *p, const struct chunk *c, uint32_t blocks);
 /* Slots that must stay free for nodes and for what is promised to dirty data. Lock held. */
 uint64_t space_kept_slots(struct pool *p);
 /* So little is left for nodes that whoever holds an old state must let it go. Lock not held. */

@@ -2,9 +2,9 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
-#include "pool/mover.h"
 #include "pool/pool_impl.h"
 #include "pool/space.h"
+#include "pool/task.h"
 #include "pool/txn.h"
 
 #define TICK_NS 1000000000ull
@@ -114,8 +114,7 @@ static void take_over(struct pool *p, struct dev *lost, struct dev *s, char *ret
 	lost->flags |= DEV_F_EVACUATE | DEV_F_TAKEN;
 	lost->lost_ns = 0;
 	pool_meta_copies_update(p);
-	p->mover_done_blocks = 0;
-	mover_wake_locked(p);
+	task_begin(p);
 	txn_mark_dirty_locked(p);
 	snprintf(ret_text, size, "hot spare %u (%.200s) takes the place of device %u (%.200s)",
 		 s->id, s->path, lost->id, lost->path);
@@ -154,8 +153,11 @@ static bool turn_locked(struct pool *p, char *ret_text, size_t size)
 {
 	for (unsigned i = 0; i < p->ndevs; i++) {
 		struct dev *d = &p->devs[i], *s;
+		uint64_t lost_ns = d->lost_ns;
 
 		spare_note_lost(d);
+		if (d->lost_ns != lost_ns) /* a restart goes on from there */
+			txn_mark_dirty_locked(p);
 		if (d->changing || !overdue(p, d))
 			continue;
 		s = spare_for(p, d);
@@ -207,8 +209,7 @@ static int make_spare_locked(struct pool *p, struct dev *d, struct err *e)
 		return rc;
 	d->flags |= DEV_F_SPARE;
 	pool_meta_copies_update(p);
-	p->mover_done_blocks = 0;
-	mover_wake_locked(p);
+	task_begin(p);
 	event_emit_locked(p, "device-spare", "device %u (%s) is a spare now: %llu bytes to move",
 			  d->id, d->path, (unsigned long long)plan.bytes);
 	txn_mark_dirty_locked(p);

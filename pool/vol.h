@@ -117,7 +117,8 @@ int vol_seek_hole(struct vol *v, uint64_t object, uint64_t off, uint64_t *ret_of
 /* Allocated bytes of one object in [0, UINT64_MAX): logical mapped + dirty. For st_blocks. */
 int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes);
 /* Everything of this volume acknowledged before the call is durable when it returns 0. Concurrent
- * calls share one log write. */
+ * calls share one log write. -EIO, told once: a device failed before it had made data durable of
+ * which there is no other copy; that may be lost. ERR_FAULTED: the pool is suspended. */
 int vol_sync(struct vol *v);
 
 /* ---- volumes; yield ---- */

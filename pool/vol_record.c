@@ -1,6 +1,7 @@
 #include "pool/vol_record.h"
 #include <string.h>
 #include "pool/delta.h"
+#include "pool/event.h"
 #include "pool/sb.h"
 #include "pool/txn.h"
 
@@ -150,14 +151,35 @@ void vol_freeze_marks(struct pool *p, uint64_t nr)
 		v->log_len = 0;
 		v->log_overflow = v->flushed_unlogged = false;
 		v->frozen_seq = v->change_seq;
+		v->sole_frozen |= v->sole_open;
+		v->sole_open = 0;
 	}
+}
+
+/* What lies on a failed device alone is not durable, whatever the superblocks say. */
+static void note_loss(struct vol *v)
+{
+	struct pool *p = v->p;
+
+	if ((v->sole_open | v->sole_frozen) & p->failed_devs) {
+		v->losses++;
+		event_emit_locked(p, "sync-lost",
+				  "volume %s: a device failed before it had made data durable of "
+				  "which there is no other copy; what was written last may be lost",
+				  v->name);
+	}
+	v->sole_open &= ~p->failed_devs;
+	v->sole_frozen = 0;
 }
 
 void vol_durable_marks(struct pool *p)
 {
-	for (struct vol *v = p->vols; v; v = v->next)
+	for (struct vol *v = p->vols; v; v = v->next) {
 		if (v->synced_seq < v->frozen_seq && v->redo_txn < p->durable_txn)
 			v->synced_seq = v->frozen_seq;
+		note_loss(v);
+	}
+	p->failed_devs = 0;
 }
 
 void vol_free(struct vol *v)

@@ -61,6 +61,11 @@ struct vol {
 	uint64_t full_event_ns;	 /* last said that it is full */
 	uint64_t redo_txn; /* newest transaction some data of which could not be written: it is
 			      dirty again */
+	/* Devices that have the only copy of data written in the open transaction, and in those
+	 * that are frozen, but not durable. When one fails, that data may never have left its
+	 * cache: the syncs that wait for it, or else the next one, say so. */
+	uint64_t sole_open, sole_frozen;
+	uint64_t losses, losses_told;
 	bool log_requested;
 	bool commit_only; /* replaying: do not log */
 

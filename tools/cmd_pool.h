@@ -8,6 +8,7 @@ int cmd_pool_import(struct call *c);
 int cmd_pool_check(struct call *c);
 int cmd_pool_status(struct call *c);
 int cmd_pool_list(struct call *c);
+int cmd_pool_trim(struct call *c);
 
 /* Arguments with a device: a path becomes absolute; a number or a bare name stays for the daemon to
  * find. */

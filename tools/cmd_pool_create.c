@@ -83,6 +83,8 @@ static void words_set(struct create *k, unsigned i)
 static int create_co(void *arg)
 {
 	struct create *k = arg;
+	char command[COMMAND_TEXT_MAX];
+	struct pool_create_note note = {getuid(), command};
 	int r = 0;
 	for (unsigned i = 0; !r && i < k->n; i++) {
 		r = dev_file_open(k->d[i].path, 0, &k->pd[i].backend, &k->c->e);
@@ -91,8 +93,9 @@ static int create_co(void *arg)
 		if (!r && !k->d[i].made)
 			r = new_device_label(k->pd[i].backend, k->force, &k->c->e);
 	}
+	command_text_of(k->c->cmd->name, &k->c->opt, command, sizeof(command));
 	if (!r)
-		r = pool_create(k->pool, k->pd, k->n, k->chunk, &k->c->e);
+		r = pool_create_noted(k->pool, k->pd, k->n, k->chunk, &note, &k->c->e);
 	for (unsigned i = 0; i < k->n; i++)
 		dev_close(k->pd[i].backend);
 	return r;
@@ -148,13 +151,10 @@ static int create_run(struct create *k)
 static int create_start(struct create *k)
 {
 	const char *devs[POOL_DEVS_MAX];
-	char record[COMMAND_TEXT_MAX];
 	for (unsigned i = 0; i < k->n; i++)
 		devs[i] = k->d[i].path;
-	command_text_of(k->c->cmd->name, &k->c->opt, record, sizeof(record));
 	/* nobody else can have a pool that was made this instant: no need to wait */
-	struct start_options so = {
-		.pool = k->pool, .devs = devs, .ndevs = k->n, .force = true, .record = record};
+	struct start_options so = {.pool = k->pool, .devs = devs, .ndevs = k->n, .force = true};
 	int r = start_daemon(&so, &k->c->e);
 	if (r)
 		err_wrap(&k->c->e, "pool %s is made but could not be started", k->pool);

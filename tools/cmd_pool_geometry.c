@@ -511,13 +511,28 @@ static bool rebalance_look(void *arg, struct json_object *status, struct watch_p
 	       get_bool(m, "rebalancing");
 }
 
+static int rebalance_plan(struct call *c)
+{
+	char size[SIZE_TEXT_MAX];
+	struct json_object *args = json_object_new_object(), *o = NULL;
+	json_object_object_add(args, "dry_run", json_object_new_boolean(true));
+	int r = call_ask(c, c->opt.args[0], "pool.rebalance", args, &o);
+	if (!r)
+		printf("rebalancing moves %s in %" PRIu64 " chunks\n",
+		       size_text(size, get_u64(o, "bytes"), false), get_u64(o, "chunks"));
+	json_object_put(o);
+	return r;
+}
+
 static int cmd_pool_rebalance(struct call *c)
 {
 	char stop[96];
 	const char *pool = c->opt.args[0];
-	bool wait = option_given(&c->opt, "wait");
-	if (wait && option_given(&c->opt, "stop"))
+	bool wait = option_given(&c->opt, "wait"), plan = option_given(&c->opt, "dry-run");
+	if ((wait || plan) && option_given(&c->opt, "stop"))
 		return call_usage(c, "--stop goes with no other option");
+	if (plan)
+		return rebalance_plan(c);
 	int r = ask_stop(c, "pool.rebalance");
 	snprintf(stop, sizeof(stop), "tarn pool rebalance %s --stop", pool);
 	if (!r && wait)
@@ -581,6 +596,10 @@ static int cmd_pool_scrub(struct call *c)
 	{                                                                               \
 		"wait", 'w', NULL, "wait until it is done; show progress on a terminal" \
 	}
+#define OPTION_STOP                                            \
+	{                                                      \
+		"stop", 0, NULL, "end the one that is running" \
+	}
 #define OPTION_DRY_RUN                                                                     \
 	{                                                                                  \
 		"dry-run", 'n', NULL, "change nothing, say what moves and whether it fits" \
@@ -615,11 +634,9 @@ static const struct option_spec grow[] = {
 	{"size", 's', "SIZE", "make the file larger first, sparse"},
 	{0},
 };
-static const struct option_spec stoppable[] = {
-	OPTION_HELP,
-	OPTION_WAIT,
-	{"stop", 0, NULL, "end the one that is running"},
-	{0},
+static const struct option_spec stoppable[] = {OPTION_HELP, OPTION_WAIT, OPTION_STOP, {0}};
+static const struct option_spec rebalance[] = {
+	OPTION_HELP, OPTION_DRY_RUN, OPTION_WAIT, OPTION_STOP, {0},
 };
 
 const struct command commands_geometry[] = {
@@ -650,11 +667,15 @@ const struct command commands_geometry[] = {
 	 "When it is done the file or partition may be made as small as SIZE."},
 	{"pool grow-device", "POOL DEVICE", "use a device that has become larger", grow, 2, 2,
 	 cmd_pool_grow_device, NULL},
-	{"pool rebalance", "POOL", "level the use of the devices", stoppable, 1, 1,
+	{"pool rebalance", "POOL", "level the use of the devices", rebalance, 1, 1,
 	 cmd_pool_rebalance, "Ends by itself when the devices are about equally full."},
 	{"pool scrub", "POOL", "verify every copy of everything, and repair", stoppable, 1, 1,
 	 cmd_pool_scrub,
 	 "Runs in background. With --wait the exit status is 1 when something could not be "
 	 "repaired, or the scrub was stopped."},
+	{"pool trim", "POOL", "tell the devices what is free", stoppable, 1, 1, cmd_pool_trim,
+	 "Files that are devices shrink on their file system, flash and thin storage get the space "
+	 "back. What becomes free is told by and by anyway (`tarn pool set POOL discard=on`, the "
+	 "default), but in whole chunks, and not what a restart left."},
 	{0},
 };

@@ -97,7 +97,8 @@ const struct command commands_history[] = {
 	 cmd_pool_set,
 	 "Properties: trash-retention=TIME, how long destroyed volumes can come back, like 90s, "
 	 "30m, 24h (the default) or 7d; spare-after=TIME, how long a device is missing before a "
-	 "spare takes its place (10m; never or 0: not by itself)."},
+	 "spare takes its place (10m; never or 0: not by itself); discard=on|off, whether devices "
+	 "are told what becomes free (on)."},
 	{"pool history", "POOL", "show who changed what, and when", listing, 1, 1, cmd_pool_history,
 	 "Commands that change the pool or its volumes, with their results; kept in the pool."},
 	{0},

@@ -129,6 +129,19 @@ static void scrub_print(struct json_object *o, bool exact)
 	       get_u64(s, "unrepaired"));
 }
 
+static void trim_print(struct json_object *o, bool exact)
+{
+	struct json_object *t = NULL;
+	char text[160];
+	json_object_object_get_ex(o, "trim", &t);
+	struct watch_progress p = {.done = get_u64(t, "done_bytes")};
+	uint64_t total = get_u64(t, "total_bytes");
+	p.left = total > p.done ? total - p.done : 0;
+	watch_rate(t, "", &p);
+	if (get_bool(t, "running"))
+		printf("trim      %s\n", watch_text(text, sizeof(text), &p, exact));
+}
+
 static const char *days_text(char *buf, size_t size, uint64_t ns)
 {
 	uint64_t hours = ns / (3600 * 1000000000ull);
@@ -200,6 +213,7 @@ static void status_print(struct json_object *o, bool exact)
 	       size_of(o, "delta_bytes", exact), size_of(o, "delta_limit_bytes", exact));
 	mover_print(o, exact);
 	scrub_print(o, exact);
+	trim_print(o, exact);
 	puts("");
 	devices_print(get_array(o, "devices"), exact);
 	mounts_print(get_array(o, "mounts"));

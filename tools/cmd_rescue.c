@@ -118,6 +118,7 @@ static struct json_object *vol_to_json(const struct rescue_vol *v)
 	add_string(o, "state", state_names[v->state]);
 	add_u64(o, "commit", v->txn);
 	add_u64(o, "lost_nodes", v->lost_nodes);
+	add_u64(o, "log_groups", v->log_groups);
 	add_bool(o, "gone", v->gone);
 	add_bool(o, "trashed", v->trashed);
 	add_bool(o, "nameless", v->nameless);
@@ -157,7 +158,8 @@ static void list_print(struct call *c, const struct rescue_info *i, const struct
 	if (i->other_pools)
 		printf("%u other pools have left nodes here; --pool UUID chooses\n",
 		       i->other_pools);
-	struct table *t = table_create("NAME,>ID,TYPE,>SIZE,>DATA,STATE,>COMMIT,>LOST NODES,NOTE");
+	struct table *t =
+		table_create("NAME,>ID,TYPE,>SIZE,>DATA,STATE,>COMMIT,>LOG,>LOST NODES,NOTE");
 	for (unsigned k = 0; t && k < n; k++) {
 		table_cell(t, "%s", v[k].name);
 		table_cell(t, "%" PRIu64, v[k].id);
@@ -166,6 +168,7 @@ static void list_print(struct call *c, const struct rescue_info *i, const struct
 		table_cell(t, "%s", size_text(data, v[k].logical_bytes, exact));
 		table_cell(t, "%s", state_names[v[k].state]);
 		table_cell(t, "%" PRIu64, v[k].txn);
+		table_cell(t, "%" PRIu64, v[k].log_groups);
 		table_cell(t, "%" PRIu64, v[k].lost_nodes);
 		table_cell(t, "%s", vol_note(&v[k]));
 	}
@@ -296,8 +299,11 @@ static void result_print(const struct copy *k, bool exact)
 	const struct rescue_fs_result *s = &k->res;
 	if (k->rep.count > RESCUE_REPORT_MAX)
 		printf("... and %" PRIu64 " more\n", k->rep.count - RESCUE_REPORT_MAX);
-	printf("%s: %s, commit %" PRIu64 ": %s found and proven, %s lost", k->vol->name,
-	       state_names[k->vol->state], k->vol->txn, size_text(good, s->good_bytes, exact),
+	printf("%s: %s, commit %" PRIu64, k->vol->name, state_names[k->vol->state], k->vol->txn);
+	if (k->vol->log_groups)
+		printf(" and %" PRIu64 " group%s of the intent log after it", k->vol->log_groups,
+		       k->vol->log_groups == 1 ? "" : "s");
+	printf(": %s found and proven, %s lost", size_text(good, s->good_bytes, exact),
 	       size_text(lost, s->lost_bytes, exact));
 	if (k->vol->type == VOL_TYPE_FS)
 		printf("; %" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " links, %" PRIu64

@@ -32,7 +32,7 @@ struct known_devices {		/* known_devices.h */
 };
 
 struct progress { /* progress.h */
-	struct rate mover, scrub, resync[POOL_DEVS_MAX];
+	struct rate mover, scrub, trim, resync[POOL_DEVS_MAX];
 };
 
 struct daemon {

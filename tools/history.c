@@ -25,6 +25,7 @@ static const struct {
 	{"pool.grow-device", "pool grow-device {pool} {device}[ --size {size_bytes}]"},
 	{"pool.rebalance", "pool rebalance {pool}[ --stop{?stop}]"},
 	{"pool.scrub", "pool scrub {pool}[ --stop{?stop}]"},
+	{"pool.trim", "pool trim {pool}[ --stop{?stop}]"},
 	{"pool.set", "pool set {pool} {key}={value}"},
 	{"volume.create", "volume create {pool}/{name} --type {type}[ --size {size_bytes}]"
 			  "[ --copies {copies}][ --compression {compression}]"

@@ -11,45 +11,21 @@ static void sample(struct rate *r, bool active, uint64_t done)
 		rate_reset(r);
 }
 
-/* Bytes a rebalance moves at most: what lies above the average. (How full the devices are is known
- * in chunks.) */
-static uint64_t rebalance_left(const struct pool_status *s)
-{
-	double size = 0, used = 0, left = 0;
-	for (unsigned i = 0; i < s->ndevs; i++) {
-		if (s->devs[i].spare || s->devs[i].state != DEV_ONLINE)
-			continue;
-		size += (double)s->devs[i].size_bytes;
-		used += (double)s->devs[i].used_bytes;
-	}
-	for (unsigned i = 0; i < s->ndevs && size > 0; i++) {
-		const struct pool_dev_status *d = &s->devs[i];
-		double over = (double)d->used_bytes - (double)d->size_bytes * used / size;
-		if (!d->spare && d->state == DEV_ONLINE && over > 0)
-			left += over;
-	}
-	return (uint64_t)left;
-}
-
-static void mover_get(struct daemon *d, const struct pool_status *s, struct pool_mover_status *ret)
-{
-	pool_mover_status_get(d->pool, ret);
-	if (ret->rebalancing && !ret->left_bytes)
-		ret->left_bytes = rebalance_left(s);
-}
-
 void progress_sample(struct daemon *d, const struct pool_status *s)
 {
 	struct pool_mover_status m;
+	struct pool_trim_status t;
 	struct pool_scrub_status *c = calloc(1, sizeof(*c));
 	struct progress *p = &d->progress;
 	if (!c)
 		return;
 	pool_mover_status_get(d->pool, &m);
 	pool_scrub_status_get(d->pool, c);
+	pool_trim_status_get(d->pool, &t);
 	pthread_mutex_lock(&d->mutex);
 	sample(&p->mover, m.active, m.done_bytes);
 	sample(&p->scrub, c->running, c->done_bytes);
+	sample(&p->trim, t.running, t.done_bytes);
 	for (unsigned i = 0; i < s->ndevs; i++)
 		sample(&p->resync[s->devs[i].id % POOL_DEVS_MAX], s->devs[i].state == DEV_RESYNC,
 		       s->devs[i].resync_done_bytes);
@@ -78,11 +54,11 @@ static void add_bool(struct json_object *o, const char *key, bool b)
 	json_object_object_add(o, key, json_object_new_boolean(b));
 }
 
-static struct json_object *mover_to_json(struct daemon *d, const struct pool_status *s)
+static struct json_object *mover_to_json(struct daemon *d)
 {
 	struct json_object *o = json_object_new_object();
 	struct pool_mover_status m;
-	mover_get(d, s, &m);
+	pool_mover_status_get(d->pool, &m);
 	add_bool(o, "active", m.active);
 	add_bool(o, "rebalancing", m.rebalancing);
 	add_u64(o, "done_bytes", m.done_bytes);
@@ -120,12 +96,30 @@ static struct json_object *scrub_to_json(struct daemon *d, struct json_object *d
 	return o;
 }
 
-void progress_to_json(struct daemon *d, const struct pool_status *s, struct json_object *o)
+static struct json_object *trim_to_json(struct daemon *d)
+{
+	struct json_object *o = json_object_new_object();
+	struct pool_trim_status t;
+	pool_trim_status_get(d->pool, &t);
+	add_bool(o, "running", t.running);
+	add_bool(o, "complete", t.complete);
+	add_u64(o, "started_ns", t.started_ns);
+	add_u64(o, "ended_ns", t.ended_ns);
+	add_u64(o, "done_bytes", t.done_bytes);
+	add_u64(o, "total_bytes", t.total_bytes);
+	add_u64(o, "discarded_bytes", t.discarded_bytes);
+	add_u64(o, "devices_left_out", t.devs_left_out);
+	rate_to_json(d, &d->progress.trim, "", t.running ? t.total_bytes - t.done_bytes : 0, o);
+	return o;
+}
+
+void progress_to_json(struct daemon *d, struct json_object *o)
 {
 	struct json_object *devs = NULL;
 	json_object_object_get_ex(o, "devices", &devs);
-	json_object_object_add(o, "mover", mover_to_json(d, s));
+	json_object_object_add(o, "mover", mover_to_json(d));
 	json_object_object_add(o, "scrub", scrub_to_json(d, devs));
+	json_object_object_add(o, "trim", trim_to_json(d));
 }
 
 void progress_dev_to_json(struct daemon *d, const struct pool_dev_status *s, struct json_object *o)

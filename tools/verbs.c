@@ -15,6 +15,7 @@ const struct verb ctl_verbs[] = {
 	{"pool.grow-device", verb_pool_grow_device, false, true},
 	{"pool.rebalance", verb_pool_rebalance, false, false},
 	{"pool.scrub", verb_pool_scrub, false, false},
+	{"pool.trim", verb_pool_trim, false, false},
 	{"pool.class", verb_pool_class, false, false},
 	{"pool.spare", verb_pool_spare, false, false},
 	{"pool.set", verb_pool_set, false, false},

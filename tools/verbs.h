@@ -9,7 +9,7 @@
 
 verb_fn verb_pool_status, verb_pool_events, verb_pool_check, verb_pool_dump, verb_pool_export;
 verb_fn verb_pool_offline, verb_pool_online, verb_pool_add, verb_pool_remove;
-verb_fn verb_pool_class, verb_pool_spare;
+verb_fn verb_pool_class, verb_pool_spare, verb_pool_trim;
 verb_fn verb_pool_shrink_device, verb_pool_grow_device, verb_pool_rebalance, verb_pool_scrub;
 verb_fn verb_volume_create, verb_volume_list, verb_volume_status, verb_volume_set;
 verb_fn verb_volume_destroy, verb_volume_resize, verb_volume_rename;

@@ -1,4 +1,4 @@
-/* verbs_geometry: devices into and out of a pool, larger and smaller; rebalance; scrub. */
+/* verbs_geometry: devices into and out of a pool, larger and smaller; rebalance; scrub; trim. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -307,13 +307,24 @@ int verb_pool_grow_device(struct request *q)
 	return 0;
 }
 
-/* ---- rebalance, scrub ---- */
+/* ---- rebalance, scrub, trim ---- */
 
 int verb_pool_rebalance(struct request *q)
 {
-	bool stop = false;
+	struct pool_move_plan plan;
+	bool stop = false, dry_run = false;
 	int r = arg_bool(q, "stop", &stop);
-	return r ? r : pool_rebalance(q->d->pool, !stop);
+	if (!r)
+		r = arg_bool(q, "dry_run", &dry_run);
+	if (r)
+		return r;
+	if (!dry_run)
+		return pool_rebalance(q->d->pool, !stop);
+	pool_rebalance_plan(q->d->pool, &plan);
+	q->result = json_object_new_object();
+	add_u64(q->result, "chunks", plan.chunks);
+	add_u64(q->result, "bytes", plan.bytes);
+	return 0;
 }
 
 int verb_pool_scrub(struct request *q)
@@ -325,5 +336,17 @@ int verb_pool_scrub(struct request *q)
 	if (!stop)
 		return pool_scrub_start(q->d->pool, &q->e);
 	pool_scrub_stop(q->d->pool);
+	return 0;
+}
+
+int verb_pool_trim(struct request *q)
+{
+	bool stop = false;
+	int r = arg_bool(q, "stop", &stop);
+	if (r)
+		return r;
+	if (!stop)
+		return pool_trim_start(q->d->pool, &q->e);
+	pool_trim_stop(q->d->pool);
 	return 0;
 }

@@ -37,6 +37,8 @@ static struct json_object *dev_to_json(struct daemon *d, const struct pool_dev_s
 	add_u64(o, "stale_since_txn", s->stale_since_txn);
 	add_u64(o, "resync_done_bytes", s->resync_done_bytes);
 	add_u64(o, "resync_total_bytes", s->resync_total_bytes);
+	json_object_object_add(o, "discards", json_object_new_boolean(s->discards));
+	add_u64(o, "discarded_bytes", s->discarded_bytes);
 	progress_dev_to_json(d, s, o);
 	return o;
 }
@@ -74,7 +76,7 @@ static struct json_object *status_to_json(struct daemon *d, const struct pool_st
 	for (unsigned i = 0; i < s->ndevs && i < POOL_DEVS_MAX; i++)
 		json_object_array_add(devs, dev_to_json(d, &s->devs[i]));
 	json_object_object_add(o, "devices", devs);
-	progress_to_json(d, s, o);
+	progress_to_json(d, o);
 	return o;
 }
 

@@ -139,6 +139,13 @@ static int set_spare_after(struct request *q, const char *value)
 	return pool_set_spare_after(q->d->pool, seconds);
 }
 
+static int set_discard(struct request *q, const char *value)
+{
+	if (strcmp(value, "on") && strcmp(value, "off"))
+		return err_set(&q->e, -EINVAL, "discard=%s: on or off is needed", value);
+	return pool_set_discard(q->d->pool, !strcmp(value, "on"));
+}
+
 int verb_pool_set(struct request *q)
 {
 	const char *key = NULL, *value = NULL;
@@ -150,9 +157,13 @@ int verb_pool_set(struct request *q)
 		return r;
 	if (!strcmp(key, "spare-after"))
 		return set_spare_after(q, value);
+	if (!strcmp(key, "discard"))
+		return set_discard(q, value);
 	if (strcmp(key, "trash-retention"))
 		return err_set(&q->e, -EINVAL,
-			       "%s: no such property; known are spare-after, trash-retention", key);
+			       "%s: no such property; known are discard, spare-after, "
+			       "trash-retention",
+			       key);
 	if (duration_parse(value, &seconds))
 		return err_set(&q->e, -EINVAL,
 			       "trash-retention=%s: a time like 90s, 30m, 24h or "

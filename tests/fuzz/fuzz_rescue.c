@@ -100,8 +100,12 @@ static void make(void *arg)
 	must(vol_create(g->pool, "blk", &o, &e), "vol_create");
 	must(vol_open(g->pool, "blk", &v, &e), "vol_open");
 	must(vol_write(v, VOL_BLOCK_OBJECT, 8192, sizeof(data), data, NULL, NULL), "vol_write");
-	vol_close(v);
 	must(pool_commit(g->pool), "pool_commit");
+	must(vol_write(v, VOL_BLOCK_OBJECT, 0, 65536, data, NULL, NULL), "vol_write");
+	must(vol_sync(v), "vol_sync");
+	must(vol_punch(v, VOL_BLOCK_OBJECT, 4096, 8192, NULL, NULL), "vol_punch");
+	must(vol_sync(v), "vol_sync");
+	vol_close(v);
 }
 
 /* The disks stay; each script gets copies. */

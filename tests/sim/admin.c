@@ -234,6 +234,20 @@ static void do_scrub(struct world *w)
 	cover_add(COVER_SCRUBS, !rc);
 }
 
+static void do_trim(struct world *w)
+{
+	struct err e = {0};
+	if (rng_chance(&w->rng, 1, 8)) {
+		pool_trim_stop(w->pool);
+		return;
+	}
+	int rc = pool_trim_start(w->pool, &e);
+	world_log(w, "admin: trim -> %d", rc);
+	if (rc && !refused(rc) && !world_excuses(w, NULL, rc))
+		world_fail(w, "pool_trim_start: %d %s", rc, e.text);
+	cover_add(COVER_TRIMS, !rc);
+}
+
 static void do_jump(struct world *w)
 {
 	int64_t ns = (int64_t)rng_skewed(&w->rng, 3 * 24 * 3600 * SIM_SEC);
@@ -294,7 +308,7 @@ static const struct verb {
 } verbs[] = {
 	{do_add, 3},	   {do_remove, 4}, {do_replace, 2}, {do_cancel, 2}, {do_shrink, 3},
 	{do_grow, 3},	   {do_scrub, 3},  {do_jump, 2},    {do_slow, 2},   {do_hunger, 3},
-	{do_rebalance, 2}, {do_spare, 6}, /* the last: only in some seeds */
+	{do_rebalance, 2}, {do_trim, 3},   {do_spare, 6}, /* the last: only in some seeds */
 };
 
 static const struct verb *pick_verb(struct world *w)
@@ -342,10 +356,12 @@ static bool busy(struct world *w)
 {
 	struct pool_mover_status m;
 	struct pool_scrub_status s;
+	struct pool_trim_status t;
 	pool_mover_status_get(w->pool, &m);
 	pool_scrub_status_get(w->pool, &s);
-	return m.active || s.running || w->pool->resync_running || w->pool->resync_wanted ||
-	       converting(w) || spares_busy(w);
+	pool_trim_status_get(w->pool, &t);
+	return m.active || s.running || t.running || w->pool->resync_running ||
+	       w->pool->resync_wanted || converting(w) || spares_busy(w);
 }
 
 static void should_have_ended(struct world *w, unsigned d)

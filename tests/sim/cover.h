@@ -83,6 +83,7 @@
 	X(REBALANCES, "rebalances begun")                                \
 	X(SCRUBS, "scrubs begun")                                        \
 	X(SCRUBS_DONE, "scrubs completed")                               \
+	X(TRIMS, "trims begun")                                          \
 	X(NOT_MEMBER, "imports handed a removed device")                 \
 	X(CRASH_MOVING, "crashes while a chunk moved")                   \
 	X(CRASH_CONVERTING, "crashes while a volume converted")          \

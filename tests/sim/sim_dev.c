@@ -231,6 +231,11 @@ static int finish_flush(struct sim_disk *d, uint64_t flush_to)
 	return 0;
 }
 
+static void forget(struct sim_disk *d, const struct dev_io *io)
+{
+	sim_disk_discard(d, io->off_bytes / DEV_BLOCK, io->len_bytes / DEV_BLOCK);
+}
+
 static int finish(struct sim_disk *d, struct sim_req *q)
 {
 	struct dev_io *io = q->io;
@@ -250,7 +255,7 @@ static int finish(struct sim_disk *d, struct sim_req *q)
 		return finish_flush(d, q->flush_to);
 	case DEV_DISCARD:
 		cover_hit(COVER_DISCARDS);
-		sim_disk_discard(d, io->off_bytes / DEV_BLOCK, io->len_bytes / DEV_BLOCK);
+		forget(d, io);
 		return 0;
 	}
 	return -EINVAL;
@@ -348,6 +353,10 @@ static void submit(struct dev_backend *b, struct dev_io *io)
 		q->w = write_new(io);
 		sim_list_add(&d->flying, q->w);
 	}
+	/* The content may be gone from now on; at the latest it is at completion, together with
+	 * what was written meanwhile. */
+	if (io->op == DEV_DISCARD && rng_chance(&d->rng, 1, 2))
+		forget(d, io);
 	c->under_way++;
 	io->res = 0;
 	if (d->bus->trace)

@@ -19,7 +19,8 @@ REQUEST_MAX = 256 << 10
 rng = random.Random(SEED)
 # Not those that would rightly end what the test goes on to use.
 VERBS = """pool.status pool.events pool.dump pool.online pool.remove pool.shrink-device
-pool.grow-device pool.rebalance pool.scrub pool.set pool.history pool.add volume.create volume.list
+pool.grow-device pool.rebalance pool.scrub pool.trim pool.set pool.history pool.add volume.create
+volume.list
 volume.status volume.set volume.resize volume.rename trash.list trash.restore mount.prepare mount
 mount.list nothing""".split()
 KEYS = """name volume device devices size_bytes type copies compression force what arg mountpoint

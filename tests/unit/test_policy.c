@@ -1,4 +1,6 @@
-/* Trash, reservations, history, thresholds and forecast on a small pool in files. */
+/* Trash, reservations, history, thresholds and forecast on a small pool in files; what sync says
+ * when a device fails that has the only copy. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -208,18 +210,131 @@ static void story(void *arg)
 	reactor_stop(reactor);
 }
 
-static void test_story(void **state)
+/* ---- a device that fails between data and flush ---- */
+
+struct shaky { /* its flushes fail when they are to */
+	struct dev_backend b;
+	struct dev_backend *real;
+};
+static bool flush_fails;
+
+static void shaky_submit(struct dev_backend *b, struct dev_io *io)
 {
-	(void)state;
+	struct shaky *s = (struct shaky *)(void *)b;
+
+	if (io->op == DEV_FLUSH && flush_fails) {
+		io->res = -EIO;
+		io->done(io);
+		return;
+	}
+	s->real->ops->submit(s->real, io);
+}
+
+static void shaky_close(struct dev_backend *b)
+{
+	struct shaky *s = (struct shaky *)(void *)b;
+
+	dev_close(s->real);
+	free(s);
+}
+
+static struct dev_backend *open_shaky(unsigned i)
+{
+	static const struct dev_backend_ops ops = {shaky_submit, shaky_close};
+	struct shaky *s = calloc(1, sizeof *s);
+
+	s->real = open_dev(i);
+	s->b = *s->real;
+	s->b.ops = &ops;
+	return &s->b;
+}
+
+/* Too much for the log: only a commit makes it durable. */
+static void write_much(struct vol *v, unsigned seed)
+{
+	uint32_t *buf = aligned_alloc(4096, 1u << 20);
+
+	for (unsigned i = 0; i < 6; i++) {
+		for (unsigned k = 0; k < 1u << 18; k++)
+			buf[k] = (k ^ i ^ seed << 20) * 2654435761u ^ k << 7;
+		assert_int_equal(vol_write(v, 1, (uint64_t)i << 20, 1u << 20, buf, NULL, NULL), 0);
+	}
+	free(buf);
+}
+
+static struct vol *make_open(struct pool *p, const char *name, uint8_t copies)
+{
+	struct vol_options o = {.type = VOL_TYPE_BLOCK, .copies = copies, .size_bytes = 16u << 20};
+	struct err e = {0};
+	struct vol *v;
+
+	assert_int_equal(vol_create(p, name, &o, &e), 0);
+	assert_int_equal(vol_open(p, name, &v, &e), 0);
+	return v;
+}
+
+static void sole_copies(void *arg)
+{
+	struct pool_create_dev cd[2] = {{open_dev(0), "", ""}, {open_dev(1), "", ""}};
+	struct pool_options o = {.delta_bytes = 16u << 20, .cache_bytes = 2u << 20};
+	struct dev_backend *d[2];
+	struct err e = {0};
+	struct vol *one, *two;
+	struct pool *p;
+
+	(void)arg;
+	assert_int_equal(pool_create("sole", cd, 2, 1u << 20, &e), 0);
+	dev_close(cd[0].backend);
+	dev_close(cd[1].backend);
+	d[0] = open_dev(0);
+	d[1] = open_shaky(1);
+	assert_int_equal(pool_import(d, 2, &o, reactor, &p, &e), 0);
+	one = make_open(p, "one", 1);
+	two = make_open(p, "two", 2);
+	write_much(one, 1);
+	write_much(two, 2);
+	assert_int_equal(vol_sync(one), 0);
+	assert_int_equal(vol_sync(two), 0);
+	write_much(one, 3);
+	write_much(two, 4);
+	flush_fails = true;
+	assert_int_equal(vol_sync(two), 0);
+	flush_fails = false;
+	assert_int_equal(vol_sync(one), -EIO);
+	assert_int_equal(vol_sync(one), 0); /* told once */
+	assert_true(has_event(p, "sync-lost"));
+	write_much(one, 5); /* all of it on the other one */
+	assert_int_equal(vol_sync(one), 0);
+	vol_close(one);
+	vol_close(two);
+	assert_int_equal(pool_export(p, false, &e), 0);
+	reactor_stop(reactor);
+}
+
+static void run(co_fn *fn)
+{
 	assert_int_equal(reactor_uring_create(256, &reactor), 0);
-	assert_int_equal(co_spawn(reactor, story, NULL), 0);
+	assert_int_equal(co_spawn(reactor, fn, NULL), 0);
 	reactor_run(reactor);
 	reactor_destroy(reactor);
 }
 
+static void test_story(void **state)
+{
+	(void)state;
+	run(story);
+}
+
+static void test_sole_copies(void **state)
+{
+	(void)state;
+	run(sole_copies);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_story)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_story),
+					   cmocka_unit_test(test_sole_copies)};
 	char path[128];
 	int rc;
 

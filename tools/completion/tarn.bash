@@ -102,7 +102,7 @@ _tarn()
 	"pool set")
 		if ((${#words[@]} > 2)); then
 			compopt -o nospace
-			COMPREPLY=($(compgen -W "spare-after= trash-retention=" -- "$cur"))
+			COMPREPLY=($(compgen -W "discard= spare-after= trash-retention=" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
 		fi
