@@ -21,7 +21,8 @@ static void tree_init(void *userdata, struct fuse_conn_info *conn)
 	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_ASYNC_DIO |
 			FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
 			FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS |
-			FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA;
+			FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA |
+			FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL | FUSE_CAP_IOCTL_DIR;
 
 	if (!s->no_writeback)
 		want |= FUSE_CAP_WRITEBACK_CACHE;
@@ -50,11 +51,14 @@ static void entry_reply(fuse_req_t req, const struct fs_attr *a)
 
 static void attr_reply(fuse_req_t req, const struct fs_attr *a)
 {
+	bool statx = serve_rq_current()->opcode == SERVE_STATX;
 	uint64_t sectors;
 	int r = fs_blocks(fs_of(req), a, &sectors);
 
 	if (r)
 		reply_err(req, r);
+	else if (statx)
+		reply_statx(req, a, sectors);
 	else
 		reply_attr(req, a, sectors);
 }
@@ -97,6 +101,10 @@ static void tree_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 		attr_reply(req, &a);
 }
 
+/* What has no other sign than that nothing is said: the kernel wants set-uid and set-gid cleared,
+ * for chown(2) without an owner and before it changes a file's space. */
+#define FATTR_OTHER (FATTR_FH | FATTR_LOCKOWNER | FATTR_CTIME)
+
 _Static_assert((int)FS_SET_MODE == FATTR_MODE && (int)FS_SET_UID == FATTR_UID, "same bits");
 
 static void setattr_decode(const struct fuse_setattr_in *in, struct fs_setattr *sa)
@@ -128,6 +136,8 @@ static void setattr_decode(const struct fuse_setattr_in *in, struct fs_setattr *
 	for (unsigned i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (in->valid & map[i].fattr)
 			sa->set |= map[i].set;
+	if (!(in->valid & ~(uint32_t)FATTR_OTHER))
+		sa->set |= FS_SET_KILL_PRIV;
 }
 
 static void tree_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set,
@@ -167,6 +177,7 @@ static void make(fuse_req_t req, fuse_ino_t dir, const char *name, struct fs_mak
 
 	m->uid = ctx->uid;
 	m->gid = ctx->gid;
+	m->umask = ctx->umask;
 	r = fs_make(fs_of(req), dir, name, m, &a, NULL);
 	if (r)
 		reply_err(req, r);
@@ -228,8 +239,10 @@ static void tree_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_i
 static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const struct fuse_open_in *in = (const void *)(serve_rq_current()->in + 1);
+	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
 	struct fs_setattr sa = {.set = FS_SET_SIZE};
 	struct fs *fs = fs_of(req);
+	int flags = fi->flags;
 	struct fs_file *f;
 	struct fs_attr a;
 	int r;
@@ -237,16 +250,22 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (in->open_flags & FUSE_OPEN_KILL_SUIDGID)
 		sa.set |= FS_SET_KILL_PRIV;
 	r = fs_file_open(fs, ino, &f);
-	if (!r && fi->flags & O_TRUNC) {
-		r = fs_setattr(fs, ino, &sa, &a);
-		if (r)
-			fs_file_close(f);
+	if (r) {
+		reply_err(req, r);
+		return;
 	}
-	if (!r && (fi->flags & O_ACCMODE) != O_RDONLY)
+	r = fs_file_may_open(f, fi->flags);
+	if (!r && fi->flags & O_TRUNC)
+		r = fs_setattr(fs, ino, &sa, &a);
+	if (!r && writes) {
 		fs_file_set_writer(f);
+		/* file capabilities must go with the first write, not some time later */
+		if (fs_file_may_have_caps(f))
+			flags |= O_DIRECT;
+	}
 	if (r)
 		reply_err(req, r);
-	else if (reply_open(req, f, reply_fopen_flags(fi->flags)))
+	if (r || reply_open(req, f, reply_fopen_flags(flags)))
 		fs_file_close(f);
 }
 
@@ -254,7 +273,10 @@ static void tree_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 			struct fuse_file_info *fi)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	struct fs_make m = {.mode = S_IFREG | (mode & 07777), .uid = ctx->uid, .gid = ctx->gid};
+	struct fs_make m = {.mode = S_IFREG | (mode & 07777),
+			    .umask = ctx->umask,
+			    .uid = ctx->uid,
+			    .gid = ctx->gid};
 	struct {
 		struct fuse_entry_out e;
 		struct fuse_open_out o;
@@ -262,8 +284,12 @@ static void tree_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 	struct fs *fs = fs_of(req);
 	struct fs_file *f;
 	struct fs_attr a;
-	int r = fs_make(fs, dir, name, &m, &a, &f);
+	int r;
 
+	if (serve_rq_current()->opcode == FUSE_TMPFILE)
+		r = fs_make_tmpfile(fs, dir, &m, &a, &f);
+	else
+		r = fs_make(fs, dir, name, &m, &a, &f);
 	if (r) {
 		reply_err(req, r);
 		return;
@@ -355,48 +381,6 @@ static void tree_statfs(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_statfs(req, &st);
 }
 
-static void tree_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
-			  size_t size, int flags)
-{
-	reply_err(req, fs_xattr_set(fs_of(req), ino, name, value, size, flags));
-}
-
-static void xattr_reply(fuse_req_t req, int r, const char *buf, size_t size, size_t len)
-{
-	if (r)
-		reply_err(req, r);
-	else if (size)
-		fuse_reply_buf(req, buf, len);
-	else
-		fuse_reply_xattr(req, len);
-}
-
-static void tree_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
-{
-	/* the name lies before the payload: it fits there, and stays valid */
-	char *buf = (char *)serve_rq_current()->payload + 4096;
-	size_t len = 0;
-	int r = fs_xattr_get(fs_of(req), ino, name, buf,
-			     size < FS_XATTR_VALUE_MAX ? size : FS_XATTR_VALUE_MAX, &len);
-
-	xattr_reply(req, r, buf, size, len);
-}
-
-static void tree_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
-{
-	char *buf = (char *)serve_rq_current()->payload;
-	size_t len = 0;
-	int r = fs_xattr_list(fs_of(req), ino, fuse_req_ctx(req)->uid == 0, buf,
-			      size < SERVE_WRITE_MAX ? size : SERVE_WRITE_MAX, &len);
-
-	xattr_reply(req, r, buf, size, len);
-}
-
-static void tree_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
-{
-	reply_err(req, fs_xattr_remove(fs_of(req), ino, name));
-}
-
 static void tree_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 			   struct fuse_file_info *fi)
 {
@@ -456,10 +440,11 @@ const struct fuse_lowlevel_ops serve_tree_ops = {
 	.readdirplus = serve_tree_readdirplus,
 	.fsyncdir = tree_fsyncdir,
 	.statfs = tree_statfs,
-	.setxattr = tree_setxattr,
-	.getxattr = tree_getxattr,
-	.listxattr = tree_listxattr,
-	.removexattr = tree_removexattr,
+	.setxattr = serve_tree_setxattr,
+	.getxattr = serve_tree_getxattr,
+	.listxattr = serve_tree_listxattr,
+	.removexattr = serve_tree_removexattr,
+	.ioctl = serve_tree_ioctl,
 	.fallocate = tree_fallocate,
 	.lseek = tree_lseek,
 };
