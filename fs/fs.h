@@ -122,6 +122,8 @@ enum fs_set {
 	FS_SET_MTIME_NOW = 256,
 	FS_SET_KILL_PRIV = 512, /* clear set-uid, set-gid as a user's write does */
 	FS_SET_FLAGS = 1024,
+	FS_SET_KILL_SGID = 2048, /* as above, and set-gid although the group may not run it */
+	FS_SET_KILL_CAPS = 4096, /* only file capabilities */
 };
 struct fs_setattr {
 	unsigned set; /* FS_SET_* */
@@ -147,14 +149,18 @@ bool fs_file_may_have_caps(struct fs_file *f);
 void fs_file_close(struct fs_file *f);
 uint64_t fs_file_ino(const struct fs_file *f);
 /* f was opened for writing / some open file of the same inode was: a cache above may hold newer
- * data. */
-void fs_file_set_writer(struct fs_file *f);
+ * data. direct: f passes the cache by (but its mappings do not). */
+void fs_file_set_writer(struct fs_file *f, bool direct);
 bool fs_file_has_writer(struct fs_file *f);
+/* f passes the cache by, and other open files do not: data in the cache may lie behind our size. */
+void fs_file_set_direct(struct fs_file *f);
+bool fs_file_may_be_longer(struct fs_file *f);
 /* *ret_len < len at the end of the file. */
 int fs_read(struct fs_file *f, uint64_t off, uint32_t len, void *buf, uint32_t *ret_len);
 enum fs_write_flags {
 	FS_WRITE_CACHED = 1,	/* from the kernel's writeback cache: it keeps the times */
 	FS_WRITE_KILL_PRIV = 2, /* by an ordinary user: clear set-uid and set-gid */
+	FS_WRITE_KILL_SGID = 4, /* by one who is not in its group: although it may not run it */
 };
 /* All or nothing; len <= VOL_WRITE_MAX. */
 int fs_write(struct fs_file *f, uint64_t off, uint32_t len, const void *buf, unsigned flags);

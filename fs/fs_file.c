@@ -41,12 +41,31 @@ static int file_open_fn(struct vol *v, void *arg)
 	return 0;
 }
 
-void fs_file_set_writer(struct fs_file *f)
+void fs_file_set_writer(struct fs_file *f, bool direct)
 {
 	lock_take(&f->fs->lock);
 	f->node->writers += !f->writer;
+	f->node->cached_writers += !direct && !f->cached_writer;
 	f->writer = true;
+	f->cached_writer |= !direct;
 	lock_drop(&f->fs->lock);
+}
+
+void fs_file_set_direct(struct fs_file *f)
+{
+	f->direct = true;
+}
+
+bool fs_file_may_be_longer(struct fs_file *f)
+{
+	bool may;
+
+	if (!f->direct)
+		return false;
+	lock_take(&f->fs->lock);
+	may = f->node->cached_writers;
+	lock_drop(&f->fs->lock);
+	return may;
 }
 
 bool fs_file_has_writer(struct fs_file *f)
@@ -245,7 +264,7 @@ static int write_inode(const struct write *w, struct fs_tx *t, struct fs_tx_inod
 	if (w->off + w->len > i->a.size)
 		i->a.size = w->off + w->len;
 	if (w->flags & FS_WRITE_KILL_PRIV)
-		fs_kill_priv(&i->a);
+		fs_kill_priv(&i->a, w->flags & FS_WRITE_KILL_SGID);
 	if (!(w->flags & FS_WRITE_CACHED))
 		i->a.mtime = i->a.ctime = t->now;
 	i->dirty = true;

@@ -62,12 +62,12 @@ int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors)
 	return r;
 }
 
-void fs_kill_priv(struct fs_attr *a)
+void fs_kill_priv(struct fs_attr *a, bool sgid)
 {
 	if (S_ISDIR(a->mode))
 		return;
 	a->mode &= ~(uint32_t)S_ISUID;
-	if (a->mode & S_IXGRP)
+	if (a->mode & S_IXGRP || sgid)
 		a->mode &= ~(uint32_t)S_ISGID;
 }
 
@@ -119,15 +119,12 @@ static int set_size(struct setattr *s, struct fs_tx *t, struct fs_tx_inode *i)
 
 static void set_owner_and_mode(const struct fs_setattr *sa, struct fs_attr *a)
 {
-	if (sa->set & (FS_SET_UID | FS_SET_GID)) {
-		fs_kill_priv(a);
-		if (sa->set & FS_SET_UID)
-			a->uid = sa->uid;
-		if (sa->set & FS_SET_GID)
-			a->gid = sa->gid;
-	}
-	if (sa->set & FS_SET_KILL_PRIV)
-		fs_kill_priv(a);
+	if (sa->set & (FS_SET_UID | FS_SET_GID | FS_SET_KILL_PRIV | FS_SET_KILL_SGID))
+		fs_kill_priv(a, sa->set & FS_SET_KILL_SGID);
+	if (sa->set & FS_SET_UID)
+		a->uid = sa->uid;
+	if (sa->set & FS_SET_GID)
+		a->gid = sa->gid;
 	if (sa->set & FS_SET_MODE)
 		a->mode = (a->mode & S_IFMT) | (sa->mode & 07777);
 	if (sa->set & FS_SET_FLAGS)
@@ -160,7 +157,8 @@ static void set_times(const struct fs_setattr *sa, const struct timespec *now, s
 
 static int setattr_fn(struct vol *v, void *arg)
 {
-	const unsigned drops_caps = FS_SET_UID | FS_SET_GID | FS_SET_SIZE | FS_SET_KILL_PRIV;
+	const unsigned drops_caps = FS_SET_UID | FS_SET_GID | FS_SET_SIZE | FS_SET_KILL_PRIV |
+				    FS_SET_KILL_SGID | FS_SET_KILL_CAPS;
 	struct setattr *s = arg;
 	struct fs_tx_inode *i;
 	struct fs_tx t;

@@ -146,5 +146,6 @@ void fs_node_close(struct fs_file *f)
 		f->next->prev = f->prev;
 	f->node->opens--;
 	f->node->writers -= f->writer;
+	f->node->cached_writers -= f->cached_writer;
 	fs->opens--;
 }

@@ -24,7 +24,8 @@
 struct fs_node {
 	uint64_t ino;
 	uint64_t lookups, opens;
-	uint64_t writers; /* opens that may write */
+	uint64_t writers;	 /* opens that may write */
+	uint64_t cached_writers; /* of these those that write to a cache above */
 	bool attr_valid, dead;
 	struct fs_attr attr;
 	_Atomic uint64_t size;	   /* = attr.size */
@@ -38,7 +39,7 @@ struct fs_file {
 	struct fs *fs;
 	struct fs_node *node;	     /* pinned by node->opens */
 	struct fs_file *prev, *next; /* fs->files */
-	bool writer;
+	bool writer, cached_writer, direct;
 };
 
 struct fs {

@@ -59,10 +59,12 @@ static void ioctl_set(fuse_req_t req, fuse_ino_t ino, uint32_t bits, bool x)
 
 	if (!r)
 		r = fs_setattr(fs_of(req), ino, &sa, &a);
-	if (r)
+	if (r) {
 		reply_err(req, r);
-	else
-		fuse_reply_ioctl(req, 0, NULL, 0);
+		return;
+	}
+	serve_inval_attr(fuse_req_userdata(req), ino); /* the kernel does not think of ctime */
+	fuse_reply_ioctl(req, 0, NULL, 0);
 }
 
 static void ioctl_set_x(fuse_req_t req, fuse_ino_t ino, const void *in, size_t size)

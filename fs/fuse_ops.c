@@ -49,9 +49,8 @@ static void entry_reply(fuse_req_t req, const struct fs_attr *a)
 	}
 }
 
-static void attr_reply(fuse_req_t req, const struct fs_attr *a)
+static void attr_reply(fuse_req_t req, const struct fs_attr *a, bool statx)
 {
-	bool statx = serve_rq_current()->opcode == SERVE_STATX;
 	uint64_t sectors;
 	int r = fs_blocks(fs_of(req), a, &sectors);
 
@@ -91,6 +90,7 @@ static void tree_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_d
 
 static void tree_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	bool statx = serve_rq_current()->opcode == SERVE_STATX;
 	struct fs_attr a;
 	int r = fs_getattr(fs_of(req), ino, &a);
 
@@ -98,14 +98,46 @@ static void tree_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 	if (r)
 		reply_err(req, r);
 	else
-		attr_reply(req, &a);
+		attr_reply(req, &a, statx);
 }
 
-/* What has no other sign than that nothing is said: the kernel wants set-uid and set-gid cleared,
- * for chown(2) without an owner and before it changes a file's space. */
-#define FATTR_OTHER (FATTR_FH | FATTR_LOCKOWNER | FATTR_CTIME)
-
 _Static_assert((int)FS_SET_MODE == FATTR_MODE && (int)FS_SET_UID == FATTR_UID, "same bits");
+
+static bool keeps_sgid(struct serve_caller c)
+{
+	return c.in_group || c.fsetid;
+}
+
+/* Set-gid on a file that its group may not run is cleared only by strangers to the group. */
+static bool kills_sgid(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs_attr a;
+
+	return !fs_getattr(fs_of(req), ino, &a) && (a.mode & (S_ISGID | S_IXGRP)) == S_ISGID &&
+	       !keeps_sgid(serve_caller_get(req, a.gid));
+}
+
+/* Nothing is said: this is how the kernel wants privileges cleared, after it did its own checks, or
+ * it is chown(2) without an owner, then with the time of it.
+ */
+static int setattr_of_nothing(fuse_req_t req, fuse_ino_t ino, bool chown, struct fs_setattr *sa)
+{
+	struct serve_caller c;
+	struct fs_attr a;
+	int r = fs_getattr(fs_of(req), ino, &a);
+	bool sgid;
+
+	if (r)
+		return r;
+	c = serve_caller_get(req, a.gid);
+	sgid = a.mode & S_ISGID && (a.mode & S_IXGRP || !keeps_sgid(c));
+	if (chown && (a.mode & S_ISUID || sgid) && c.uid != a.uid && !c.fowner)
+		return -EPERM;
+	sa->set |= FS_SET_KILL_CAPS;
+	if (chown || !c.fsetid)
+		sa->set |= FS_SET_KILL_PRIV | (sgid ? FS_SET_KILL_SGID : 0);
+	return 0;
+}
 
 static void setattr_decode(const struct fuse_setattr_in *in, struct fs_setattr *sa)
 {
@@ -136,26 +168,30 @@ static void setattr_decode(const struct fuse_setattr_in *in, struct fs_setattr *
 	for (unsigned i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (in->valid & map[i].fattr)
 			sa->set |= map[i].set;
-	if (!(in->valid & ~(uint32_t)FATTR_OTHER))
-		sa->set |= FS_SET_KILL_PRIV;
 }
 
 static void tree_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set,
 			 struct fuse_file_info *fi)
 {
+	const struct fuse_setattr_in *in = (const void *)(serve_rq_current()->in + 1);
 	struct fs_setattr sa;
 	struct fs_attr a;
-	int r;
+	int r = 0;
 
 	(void)st;
 	(void)to_set;
 	(void)fi;
-	setattr_decode((const void *)(serve_rq_current()->in + 1), &sa);
-	r = fs_setattr(fs_of(req), ino, &sa, &a);
+	setattr_decode(in, &sa);
+	if (sa.set & FS_SET_KILL_PRIV && kills_sgid(req, ino))
+		sa.set |= FS_SET_KILL_SGID;
+	if (!(sa.set & ~(unsigned)FS_SET_CTIME))
+		r = setattr_of_nothing(req, ino, sa.set, &sa);
+	if (!r)
+		r = fs_setattr(fs_of(req), ino, &sa, &a);
 	if (r)
 		reply_err(req, r);
 	else
-		attr_reply(req, &a);
+		attr_reply(req, &a, false);
 }
 
 static void tree_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -236,6 +272,14 @@ static void tree_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_i
 		  fs_rename(fs_of(req), dir, name, to_dir, to_name, flags, ctx->uid, ctx->gid));
 }
 
+static void set_use(struct fs_file *f, int flags)
+{
+	if (flags & O_DIRECT)
+		fs_file_set_direct(f);
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		fs_file_set_writer(f, flags & O_DIRECT);
+}
+
 static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const struct fuse_open_in *in = (const void *)(serve_rq_current()->in + 1);
@@ -248,7 +292,7 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int r;
 
 	if (in->open_flags & FUSE_OPEN_KILL_SUIDGID)
-		sa.set |= FS_SET_KILL_PRIV;
+		sa.set |= FS_SET_KILL_PRIV | (kills_sgid(req, ino) ? FS_SET_KILL_SGID : 0);
 	r = fs_file_open(fs, ino, &f);
 	if (r) {
 		reply_err(req, r);
@@ -257,12 +301,11 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	r = fs_file_may_open(f, fi->flags);
 	if (!r && fi->flags & O_TRUNC)
 		r = fs_setattr(fs, ino, &sa, &a);
-	if (!r && writes) {
-		fs_file_set_writer(f);
-		/* file capabilities must go with the first write, not some time later */
-		if (fs_file_may_have_caps(f))
-			flags |= O_DIRECT;
-	}
+	/* file capabilities must go with the first write, not some time later */
+	if (!r && writes && fs_file_may_have_caps(f))
+		flags |= O_DIRECT;
+	if (!r)
+		set_use(f, flags);
 	if (r)
 		reply_err(req, r);
 	if (r || reply_open(req, f, reply_fopen_flags(flags)))
@@ -294,8 +337,7 @@ static void tree_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 		reply_err(req, r);
 		return;
 	}
-	if ((fi->flags & O_ACCMODE) != O_RDONLY)
-		fs_file_set_writer(f);
+	set_use(f, fi->flags);
 	reply_entry_fill(&out.e, &a, 0);
 	out.o = (struct fuse_open_out){.fh = (uintptr_t)f,
 				       .open_flags = reply_fopen_flags(fi->flags)};
@@ -315,14 +357,19 @@ static void tree_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 static void tree_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		      struct fuse_file_info *fi)
 {
+	struct serve *s = fuse_req_userdata(req);
 	struct fuse_rq *rq = serve_rq_current();
+	struct fs_file *f = file_of(fi);
 	uint32_t n;
 	int r;
 
-	(void)ino;
 	if (size > SERVE_WRITE_MAX)
 		size = SERVE_WRITE_MAX;
-	r = fs_read(file_of(fi), (uint64_t)off, (uint32_t)size, rq->payload, &n);
+	r = fs_read(f, (uint64_t)off, (uint32_t)size, rq->payload, &n);
+	/* What the kernel holds behind our end would make this a hole, not the end. (Reads into the
+	 * cache are no such case: for them the kernel knows.) */
+	if (!r && n < size && s->writeback && fs_file_may_be_longer(f) && !serve_write_back(s, ino))
+		r = fs_read(f, (uint64_t)off, (uint32_t)size, rq->payload, &n);
 	if (r)
 		reply_err(req, r);
 	else
@@ -341,7 +388,7 @@ static void tree_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t s
 	if (in->write_flags & FUSE_WRITE_CACHE && s->writeback)
 		flags |= FS_WRITE_CACHED;
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
-		flags |= FS_WRITE_KILL_PRIV;
+		flags |= FS_WRITE_KILL_PRIV | (kills_sgid(req, ino) ? FS_WRITE_KILL_SGID : 0);
 	r = fs_write(file_of(fi), (uint64_t)off, (uint32_t)size, buf, flags);
 	if (r)
 		reply_err(req, r);

@@ -142,6 +142,16 @@ int serve_write_back(struct serve *s, uint64_t ino);
  * it was. */
 void serve_decode(struct fuse_rq *rq);
 
+/* ---- fuse_caller.c ---- */
+struct serve_caller {
+	uint32_t uid;	/* the file system's; UINT32_MAX: not known */
+	bool in_group;	/* is a member of the group asked for */
+	bool sys_admin; /* CAP_SYS_ADMIN and so on, in this daemon's user namespace */
+	bool fowner, fsetid;
+};
+/* The thread that made the request, while it waits for us. */
+struct serve_caller serve_caller_get(fuse_req_t req, gid_t gid);
+
 /* ---- fuse_uring.c ---- */
 /* Make ready to offer the ring to the kernel. Errors say what is missing. */
 int serve_uring_prepare(struct serve *s, struct err *e);

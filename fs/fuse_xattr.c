@@ -1,10 +1,5 @@
 /* Extended attributes: decode, call fs, reply. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 #include "fs/fuse_reply.h"
-
-#define CAP_SYS_ADMIN_BIT 21
 
 static struct fs *fs_of(fuse_req_t req)
 {
@@ -40,35 +35,6 @@ void serve_tree_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_
 	xattr_reply(req, r, buf, size, len);
 }
 
-static bool same_user_namespace(pid_t pid)
-{
-	char path[64], mine[64], its[64];
-	ssize_t a = readlink("/proc/self/ns/user", mine, sizeof(mine)), b;
-
-	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
-	b = readlink(path, its, sizeof(its));
-	return a > 0 && a == b && !memcmp(mine, its, (size_t)a);
-}
-
-/* Has the caller CAP_SYS_ADMIN where this daemon runs? Its user id would not tell, and does not
- * come with every request. */
-static bool caller_is_admin(pid_t pid)
-{
-	unsigned long long caps = 0;
-	char line[256];
-	FILE *f;
-
-	snprintf(line, sizeof(line), "/proc/%d/status", (int)pid);
-	f = pid > 0 ? fopen(line, "re") : NULL;
-	if (!f)
-		return false;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "CapEff: %llx", &caps) == 1)
-			break;
-	fclose(f);
-	return caps >> CAP_SYS_ADMIN_BIT & 1 && same_user_namespace(pid);
-}
-
 /* The trusted namespace shows only to who may use it. */
 static bool shows_trusted(fuse_req_t req, fuse_ino_t ino)
 {
@@ -76,7 +42,7 @@ static bool shows_trusted(fuse_req_t req, fuse_ino_t ino)
 
 	return !fs_xattr_list(fs_of(req), ino, true, NULL, 0, &all) &&
 	       !fs_xattr_list(fs_of(req), ino, false, NULL, 0, &others) && all != others &&
-	       caller_is_admin(fuse_req_ctx(req)->pid);
+	       serve_caller_get(req, 0).sys_admin;
 }
 
 void serve_tree_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)

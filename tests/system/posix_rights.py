@@ -394,6 +394,7 @@ def flags_are_kept():
 
 @check
 def immutable_means_it():
+    three = acl((U_OBJ, 7), (G_OBJ, 5), (OTHER, 1))
     put("a", b"1")
     os.mkdir("d")
     put("d/f")
