@@ -117,6 +117,13 @@ static bool kills_sgid(fuse_req_t req, fuse_ino_t ino)
 	       !keeps_sgid(serve_caller_get(req, a.gid));
 }
 
+static bool no_caps(fuse_req_t req, fuse_ino_t ino)
+{
+	size_t len;
+
+	return fs_xattr_get(fs_of(req), ino, "security.capability", NULL, 0, &len) == -ENODATA;
+}
+
 /* Nothing is said: this is how the kernel wants privileges cleared, after it did its own checks, or
  * it is chown(2) without an owner, then with the time of it.
  */
@@ -130,6 +137,8 @@ static int setattr_of_nothing(fuse_req_t req, fuse_ino_t ino, bool chown, struct
 	if (r)
 		return r;
 	c = serve_caller_get(req, a.gid);
+	if (c.fsetid && no_caps(req, ino))
+		chown = true; /* there is nothing else that it could mean */
 	sgid = a.mode & S_ISGID && (a.mode & S_IXGRP || !keeps_sgid(c));
 	if (chown && (a.mode & S_ISUID || sgid) && c.uid != a.uid && !c.fowner)
 		return -EPERM;
