@@ -3,7 +3,8 @@
  * Every change is one vol_change, vol_write or vol_punch: atomic, and ordered in the volume's
  * history (law 4). Only a truncation that a crash cuts short may leave zeros before the old end.
  * All checks are made inside that step, so that requests on several threads can run at the same
- * time.
+ * time. Permissions are the kernel's to check (default_permissions); what it cannot know is checked
+ * here: immutable and append-only inodes, and the inheritance of ACLs.
  *
  * References: the kernel's view of an inode is a "lookup count": fs_lookup, fs_make, fs_link and
  * fs_readdir(plus) add one, fs_forget takes them back. A file's space is kept while it is open
@@ -33,6 +34,8 @@ struct fs_options {
 	uint8_t seed[16];	     /* randomness for a new tree's name hash */
 	bool read_only;		     /* every change is refused with -EROFS */
 	bool atime;		     /* reads set atime, by the relatime rule */
+	bool atime_strict;	     /* and each read does */
+	bool atime_no_dirs;	     /* but not reads of directories */
 	struct reactor *bg;	     /* where the reaper runs; NULL: reap at once */
 };
 
@@ -66,6 +69,7 @@ void fs_forget(struct fs *fs, uint64_t ino, uint64_t count);
 
 struct fs_make {
 	uint32_t mode;	    /* with S_IFMT: any type */
+	uint32_t umask;	    /* counts where the directory has no default ACL */
 	uint32_t uid, gid;  /* gid and S_ISGID are inherited from a set-gid directory */
 	uint64_t rdev;	    /* S_IFCHR, S_IFBLK */
 	const char *target; /* S_IFLNK */
@@ -117,13 +121,19 @@ enum fs_set {
 	FS_SET_ATIME_NOW = 128,
 	FS_SET_MTIME_NOW = 256,
 	FS_SET_KILL_PRIV = 512, /* clear set-uid, set-gid as a user's write does */
+	FS_SET_FLAGS = 1024,
+	FS_SET_KILL_SGID = 2048, /* as above, and set-gid although the group may not run it */
+	FS_SET_KILL_CAPS = 4096, /* only file capabilities */
 };
 struct fs_setattr {
 	unsigned set; /* FS_SET_* */
 	uint32_t mode, uid, gid;
+	uint32_t flags; /* FS_INODE_USER */
 	uint64_t size;
 	struct timespec atime, mtime, ctime;
 };
+/* A mode changes the access ACL as well. File capabilities (security.capability) go with a new
+ * owner, a new size and FS_SET_KILL_PRIV. -EPERM: immutable or append-only. */
 int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_setattr *sa, struct fs_attr *ret_a);
 
 int fs_statfs(struct fs *fs, struct statvfs *ret_st);
@@ -132,17 +142,25 @@ int fs_statfs(struct fs *fs, struct statvfs *ret_st);
 
 /* Keeps the inode and its data. Directories may be opened too. */
 int fs_file_open(struct fs *fs, uint64_t ino, struct fs_file **ret_f);
+/* May it be opened with these O_* flags? -EPERM: immutable, or append-only and not O_APPEND. */
+int fs_file_may_open(struct fs_file *f, int flags);
+/* May the inode have file capabilities, which the next write must clear? */
+bool fs_file_may_have_caps(struct fs_file *f);
 void fs_file_close(struct fs_file *f);
 uint64_t fs_file_ino(const struct fs_file *f);
 /* f was opened for writing / some open file of the same inode was: a cache above may hold newer
- * data. */
-void fs_file_set_writer(struct fs_file *f);
+ * data. direct: f passes the cache by (but its mappings do not). */
+void fs_file_set_writer(struct fs_file *f, bool direct);
 bool fs_file_has_writer(struct fs_file *f);
+/* f passes the cache by, and other open files do not: data in the cache may lie behind our size. */
+void fs_file_set_direct(struct fs_file *f);
+bool fs_file_may_be_longer(struct fs_file *f);
 /* *ret_len < len at the end of the file. */
 int fs_read(struct fs_file *f, uint64_t off, uint32_t len, void *buf, uint32_t *ret_len);
 enum fs_write_flags {
 	FS_WRITE_CACHED = 1,	/* from the kernel's writeback cache: it keeps the times */
 	FS_WRITE_KILL_PRIV = 2, /* by an ordinary user: clear set-uid and set-gid */
+	FS_WRITE_KILL_SGID = 4, /* by one who is not in its group: although it may not run it */
 };
 /* All or nothing; len <= VOL_WRITE_MAX. */
 int fs_write(struct fs_file *f, uint64_t off, uint32_t len, const void *buf, unsigned flags);
@@ -155,7 +173,11 @@ int fs_sync(struct fs *fs);
 
 /* ---- extended attributes; names with their namespace prefix ---- */
 
-/* flags: XATTR_CREATE, XATTR_REPLACE. -ENODATA, -EEXIST, -E2BIG. */
+enum { FS_XATTR_KILL_SGID = 0x100 }; /* an access ACL: clear set-gid */
+
+/* flags: XATTR_CREATE, XATTR_REPLACE, FS_XATTR_KILL_SGID. -ENODATA, -EEXIST, -E2BIG; -EPERM:
+ * immutable or append-only; -EOPNOTSUPP: neither an ACL nor of the namespaces user, trusted,
+ * security. An access ACL sets the mode, and is not kept when it says no more than that. */
 int fs_xattr_set(struct fs *fs, uint64_t ino, const char *name, const void *value, size_t len,
 		 int flags);
 /* size 0: only *ret_len. -ERANGE, -ENODATA. */

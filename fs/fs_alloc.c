@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "fs/fs_file.h"
+#include "fs/fs_xattr.h"
 
 struct alloc {
 	struct fs_file *f;
@@ -23,10 +24,25 @@ static int alloc_fn(struct vol *v, void *arg)
 	r = fs_tx_inode(&t, al->f->node->ino, &i);
 	if (r)
 		return r;
+	r = fs_xattr_tx_drop_caps(&t, i);
+	if (r)
+		return r;
 	if (al->end > i->a.size)
 		i->a.size = al->end;
 	fs_tx_touch(&t, i);
 	return fs_tx_commit(&t);
+}
+
+static int may_alloc(struct fs_file *f, int mode)
+{
+	uint32_t flags;
+
+	lock_take(&f->fs->lock);
+	flags = f->node->attr.flags;
+	lock_drop(&f->fs->lock);
+	if (flags & FS_INODE_IMMUTABLE)
+		return -EPERM;
+	return flags & FS_INODE_APPEND && mode & ~FALLOC_FL_KEEP_SIZE ? -EPERM : 0;
 }
 
 int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len)
@@ -56,7 +72,9 @@ int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len)
 	}
 	if (mode & FALLOC_FL_PUNCH_HOLE && al.end)
 		return -EOPNOTSUPP;
-	r = fs_file_leave_inline(f);
+	r = may_alloc(f, mode);
+	if (!r)
+		r = fs_file_leave_inline(f);
 	if (r)
 		return r;
 	if (mode & FALLOC_FL_PUNCH_HOLE)

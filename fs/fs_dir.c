@@ -260,6 +260,7 @@ int fs_readdir(struct fs *fs, uint64_t dir, uint64_t cookie, bool plus, struct f
 	free(rd.spare);
 	if (r && !rd.n)
 		return r; /* else: what was found first; the error comes with the next call */
+	fs_atime_read(fs, dir, true);
 	*ret_n = rd.n;
 	return 0;
 }

@@ -9,6 +9,7 @@
  */
 #ifndef TARN_FS_FS_DIR_H
 #define TARN_FS_FS_DIR_H
+#include <errno.h>
 #include "fs/fs_tx.h"
 
 struct fs_dent {
@@ -37,6 +38,15 @@ static inline void fs_dir_shrink(struct fs_attr *dir, size_t name_len, bool is_d
 
 	dir->size -= n < dir->size ? n : dir->size;
 	dir->nlink -= is_dir && dir->nlink > 2;
+}
+/* Immutable and append-only inodes: may an entry come into dir / the one of i leave it? */
+static inline int fs_dir_may_add(const struct fs_attr *dir)
+{
+	return dir->flags & FS_INODE_IMMUTABLE ? -EPERM : 0;
+}
+static inline int fs_dir_may_remove(const struct fs_attr *dir, const struct fs_attr *i)
+{
+	return (dir->flags | i->flags) & (FS_INODE_IMMUTABLE | FS_INODE_APPEND) ? -EPERM : 0;
 }
 static inline uint8_t fs_type_of_mode(uint32_t mode)
 {

@@ -1,8 +1,10 @@
 #include "fs/fs_file.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include "fs/fs_orphan.h"
+#include "fs/fs_xattr.h"
 
 /* A write that needs no new size brings mtime and ctime up to date only when they are older than
  * this: as fine as a kernel file system's clock, and 4 KiB writes do not each change the inode. */
@@ -39,12 +41,31 @@ static int file_open_fn(struct vol *v, void *arg)
 	return 0;
 }
 
-void fs_file_set_writer(struct fs_file *f)
+void fs_file_set_writer(struct fs_file *f, bool direct)
 {
 	lock_take(&f->fs->lock);
 	f->node->writers += !f->writer;
+	f->node->cached_writers += !direct && !f->cached_writer;
 	f->writer = true;
+	f->cached_writer |= !direct;
 	lock_drop(&f->fs->lock);
+}
+
+void fs_file_set_direct(struct fs_file *f)
+{
+	f->direct = true;
+}
+
+bool fs_file_may_be_longer(struct fs_file *f)
+{
+	bool may;
+
+	if (!f->direct)
+		return false;
+	lock_take(&f->fs->lock);
+	may = f->node->cached_writers;
+	lock_drop(&f->fs->lock);
+	return may;
 }
 
 bool fs_file_has_writer(struct fs_file *f)
@@ -91,6 +112,35 @@ void fs_file_close(struct fs_file *f)
 	free(f);
 	if (reap && !fs->o.read_only)
 		fs_orphan_closed(fs, ino, size);
+}
+
+int fs_file_may_open(struct fs_file *f, int flags)
+{
+	uint32_t bits;
+
+	lock_take(&f->fs->lock);
+	bits = f->node->attr.flags;
+	lock_drop(&f->fs->lock);
+	if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC))
+		return 0;
+	if (bits & FS_INODE_IMMUTABLE)
+		return -EPERM;
+	return bits & FS_INODE_APPEND && (!(flags & O_APPEND) || flags & O_TRUNC) ? -EPERM : 0;
+}
+
+static bool no_caps(const struct fs_node *n)
+{
+	return atomic_load_explicit(&n->no_caps, memory_order_relaxed);
+}
+
+bool fs_file_may_have_caps(struct fs_file *f)
+{
+	bool may;
+
+	lock_take(&f->fs->lock);
+	may = f->node->attr.flags & FS_INODE_XATTR && !no_caps(f->node);
+	lock_drop(&f->fs->lock);
+	return may;
 }
 
 uint64_t fs_file_ino(const struct fs_file *f)
@@ -146,32 +196,6 @@ static int read_inline_fn(struct vol *v, void *arg)
 	return 0;
 }
 
-static int atime_fn(struct vol *v, void *arg)
-{
-	struct fs_file *f = arg;
-	struct fs_tx_inode *i;
-	struct fs_tx t;
-	int r;
-
-	(void)v;
-	fs_tx_init(&t, f->fs);
-	r = fs_tx_inode(&t, f->node->ino, &i);
-	if (r)
-		return r;
-	i->a.atime = t.now;
-	i->dirty = true;
-	return fs_tx_commit(&t);
-}
-
-static void read_sets_atime(struct fs_file *f)
-{
-	if (f->fs->o.read_only || !f->fs->o.atime)
-		return;
-	if (atomic_load_explicit(&f->node->atime_due, memory_order_relaxed) &&
-	    atomic_exchange_explicit(&f->node->atime_due, false, memory_order_relaxed))
-		vol_change(f->fs->vol, true, atime_fn, f); /* a full pool must stay readable */
-}
-
 int fs_read(struct fs_file *f, uint64_t off, uint32_t len, void *buf, uint32_t *ret_len)
 {
 	struct fs_node *n = f->node;
@@ -191,8 +215,8 @@ int fs_read(struct fs_file *f, uint64_t off, uint32_t len, void *buf, uint32_t *
 		r = vol_query(f->fs->vol, read_inline_fn, &rd);
 	if (r == -EAGAIN)
 		r = vol_read(f->fs->vol, n->ino, off, len, buf);
-	if (!r)
-		read_sets_atime(f);
+	if (!r && fs_node_atime_due(f->fs, n))
+		fs_atime_set(f->fs, n->ino);
 	return r;
 }
 
@@ -223,17 +247,37 @@ static bool write_changes_inode(const struct write *w, const struct fs_tx *t,
 	return age < 0 || age >= TIME_GRAIN_NS;
 }
 
-static void write_inode(const struct write *w, struct fs_tx *t, struct fs_tx_inode *i)
+/* The inode's part of a write. */
+static int write_inode(const struct write *w, struct fs_tx *t, struct fs_tx_inode *i)
 {
+	int r;
+
+	if (i->a.flags & FS_INODE_IMMUTABLE && !(w->flags & FS_WRITE_CACHED))
+		return -EPERM; /* what was cached before is not lost */
+	if (i->a.flags & FS_INODE_XATTR && !no_caps(w->f->node)) {
+		r = fs_xattr_tx_drop_caps(t, i);
+		if (r)
+			return r;
+	}
 	if (!write_changes_inode(w, t, &i->a))
-		return;
+		return 0;
 	if (w->off + w->len > i->a.size)
 		i->a.size = w->off + w->len;
 	if (w->flags & FS_WRITE_KILL_PRIV)
-		fs_kill_priv(&i->a);
+		fs_kill_priv(&i->a, w->flags & FS_WRITE_KILL_SGID);
 	if (!(w->flags & FS_WRITE_CACHED))
 		i->a.mtime = i->a.ctime = t->now;
 	i->dirty = true;
+	return 0;
+}
+
+static int write_commit(const struct write *w, struct fs_tx *t, struct fs_tx_inode *i)
+{
+	int r = i->dirty || t->ops ? fs_tx_commit(t) : 0;
+
+	if (!r)
+		atomic_store_explicit(&w->f->node->no_caps, true, memory_order_relaxed);
+	return r;
 }
 
 /* Runs within vol_write. -EAGAIN: there is inline data in the way. */
@@ -262,8 +306,8 @@ static int write_fn(struct vol *v, void *arg)
 		i->a.flags &= ~(uint32_t)FS_INODE_INLINE;
 		i->dirty = true;
 	}
-	write_inode(w, &t, i);
-	return i->dirty ? fs_tx_commit(&t) : 0;
+	r = write_inode(w, &t, i);
+	return r ? r : write_commit(w, &t, i);
 }
 
 static int write_inline_fn(struct vol *v, void *arg)
@@ -291,8 +335,8 @@ static int write_inline_fn(struct vol *v, void *arg)
 	memcpy(w->inline_buf + w->off, w->buf, w->len);
 	fs_tx_put(&t, fs_key(ino, FS_KEY_INLINE, 0), w->inline_buf,
 		  (uint16_t)(end > len ? end : len));
-	write_inode(w, &t, i);
-	return fs_tx_commit(&t);
+	r = write_inode(w, &t, i);
+	return r ? r : write_commit(w, &t, i);
 }
 
 static int leave_read_fn(struct vol *v, void *arg)

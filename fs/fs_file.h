@@ -15,7 +15,7 @@
 int fs_inline_get(struct fs_tx *t, uint64_t ino, uint8_t *buf, uint16_t *ret_len);
 /* Move inline data to extents. 0 also when that was done before. Yields. */
 int fs_file_leave_inline(struct fs_file *f);
-/* What a write by an ordinary user does to set-uid and set-gid. */
-void fs_kill_priv(struct fs_attr *a);
+/* What a write by an ordinary user does to set-uid and set-gid; sgid: to the latter always. */
+void fs_kill_priv(struct fs_attr *a, bool sgid);
 
 #endif

@@ -8,9 +8,10 @@
  *                                                       target (2 pieces when > FS_LINK_CHUNK)
  *   inode        FS_KEY_XATTR      slot << 5            struct fs_xattr_disk, name [, value]
  *   inode        FS_KEY_XATTR_DATA slot << 5 | piece    piece of a value too large for the above
- *   directory    FS_KEY_DIRENT     slot                 struct fs_dirent_disk, name
- *   2            FS_KEY_SUPER      0                    struct fs_super_disk
- *   2            FS_KEY_ORPHAN     inode                struct fs_orphan_disk
+ *                                                       (POSIX ACLs are xattrs of the kernel's
+ * form) directory    FS_KEY_DIRENT     slot                 struct fs_dirent_disk, name 2
+ * FS_KEY_SUPER      0                    struct fs_super_disk 2            FS_KEY_ORPHAN     inode
+ * struct fs_orphan_disk
  *
  * slot is the keyed hash of the name, or when that is taken the next free number within
  * FS_HASH_WINDOW. Types from VOL_KEY_EXTENT on are the volume's.
@@ -63,7 +64,14 @@ enum fs_key_type { /* permanent numbers */
 enum fs_inode_flags { /* permanent bits */
 		      FS_INODE_INLINE = 1u << 0,
 		      FS_INODE_XATTR = 1u << 1,
-		      FS_INODE_KNOWN = FS_INODE_INLINE | FS_INODE_XATTR,
+		      /* set by users; programs that do not know them refuse the inode */
+		      FS_INODE_IMMUTABLE = 1u << 8,
+		      FS_INODE_APPEND = 1u << 9,
+		      FS_INODE_NODUMP = 1u << 10,
+		      FS_INODE_NOATIME = 1u << 11,
+		      FS_INODE_USER = 15u << 8,
+		      FS_INODE_INHERIT = FS_INODE_NODUMP | FS_INODE_NOATIME,
+		      FS_INODE_KNOWN = FS_INODE_INLINE | FS_INODE_XATTR | FS_INODE_USER,
 };
 
 struct fs_time_disk { /* 12 bytes */

@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include "fs/fs_acl.h"
 #include "fs/fs_file.h"
+#include "fs/fs_xattr.h"
 
 struct getattr {
 	struct fs *fs;
@@ -60,12 +62,12 @@ int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors)
 	return r;
 }
 
-void fs_kill_priv(struct fs_attr *a)
+void fs_kill_priv(struct fs_attr *a, bool sgid)
 {
-	if (!S_ISREG(a->mode))
+	if (S_ISDIR(a->mode))
 		return;
 	a->mode &= ~(uint32_t)S_ISUID;
-	if (a->mode & S_IXGRP)
+	if (a->mode & S_IXGRP || sgid)
 		a->mode &= ~(uint32_t)S_ISGID;
 }
 
@@ -75,6 +77,7 @@ struct setattr {
 	const struct fs_setattr *sa;
 	bool in_punch; /* run by vol_punch, which frees what lies behind size */
 	uint8_t buf[FS_INLINE_MAX];
+	struct fs_acl_space acl;
 	struct fs_attr attr;
 };
 
@@ -116,17 +119,31 @@ static int set_size(struct setattr *s, struct fs_tx *t, struct fs_tx_inode *i)
 
 static void set_owner_and_mode(const struct fs_setattr *sa, struct fs_attr *a)
 {
-	if (sa->set & (FS_SET_UID | FS_SET_GID)) {
-		fs_kill_priv(a);
-		if (sa->set & FS_SET_UID)
-			a->uid = sa->uid;
-		if (sa->set & FS_SET_GID)
-			a->gid = sa->gid;
-	}
-	if (sa->set & FS_SET_KILL_PRIV)
-		fs_kill_priv(a);
+	if (sa->set & (FS_SET_UID | FS_SET_GID | FS_SET_KILL_PRIV | FS_SET_KILL_SGID))
+		fs_kill_priv(a, sa->set & FS_SET_KILL_SGID);
+	if (sa->set & FS_SET_UID)
+		a->uid = sa->uid;
+	if (sa->set & FS_SET_GID)
+		a->gid = sa->gid;
 	if (sa->set & FS_SET_MODE)
 		a->mode = (a->mode & S_IFMT) | (sa->mode & 07777);
+	if (sa->set & FS_SET_FLAGS)
+		a->flags = (a->flags & ~(uint32_t)FS_INODE_USER) | (sa->flags & FS_INODE_USER);
+}
+
+/* May an immutable or append-only inode be changed so? mtime with ctime alone is what the kernel
+ * brings of earlier writes. */
+static int may_set(const struct fs_setattr *sa, const struct fs_attr *a)
+{
+	const unsigned owner = FS_SET_MODE | FS_SET_UID | FS_SET_GID | FS_SET_SIZE;
+
+	if (!(a->flags & (FS_INODE_IMMUTABLE | FS_INODE_APPEND)) || sa->set & FS_SET_FLAGS)
+		return 0;
+	if (sa->set & owner)
+		return -EPERM;
+	if (a->flags & FS_INODE_IMMUTABLE)
+		return sa->set & (FS_SET_ATIME | FS_SET_ATIME_NOW) ? -EPERM : 0;
+	return sa->set & FS_SET_ATIME && !(sa->set & FS_SET_ATIME_NOW) ? -EPERM : 0;
 }
 
 static void set_times(const struct fs_setattr *sa, const struct timespec *now, struct fs_attr *a)
@@ -140,6 +157,8 @@ static void set_times(const struct fs_setattr *sa, const struct timespec *now, s
 
 static int setattr_fn(struct vol *v, void *arg)
 {
+	const unsigned drops_caps = FS_SET_UID | FS_SET_GID | FS_SET_SIZE | FS_SET_KILL_PRIV |
+				    FS_SET_KILL_SGID | FS_SET_KILL_CAPS;
 	struct setattr *s = arg;
 	struct fs_tx_inode *i;
 	struct fs_tx t;
@@ -148,17 +167,21 @@ static int setattr_fn(struct vol *v, void *arg)
 	(void)v;
 	fs_tx_init(&t, s->fs);
 	r = fs_tx_inode(&t, s->ino, &i);
+	if (!r)
+		r = may_set(s->sa, &i->a);
+	if (!r && s->sa->set & FS_SET_SIZE)
+		r = set_size(s, &t, i);
 	if (r)
 		return r;
-	if (s->sa->set & FS_SET_SIZE) {
-		r = set_size(s, &t, i);
-		if (r)
-			return r;
-	}
 	set_owner_and_mode(s->sa, &i->a);
 	set_times(s->sa, &t.now, &i->a);
 	i->dirty = true;
-	r = fs_tx_commit(&t);
+	if (s->sa->set & drops_caps && S_ISREG(i->a.mode))
+		r = fs_xattr_tx_drop_caps(&t, i);
+	if (!r && s->sa->set & FS_SET_MODE)
+		r = fs_acl_tx_chmod(&t, i, &s->acl);
+	if (!r)
+		r = fs_tx_commit(&t);
 	if (!r)
 		s->attr = i->a;
 	return r;
@@ -172,10 +195,13 @@ static bool size_shrinks(const struct fs_attr *a, const struct fs_setattr *sa)
 
 int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_setattr *sa, struct fs_attr *ret_a)
 {
-	struct setattr s = {.fs = fs, .ino = ino, .sa = sa};
+	struct setattr s;
 	struct fs_attr a;
 	int r;
 
+	s.fs = fs;
+	s.ino = ino;
+	s.sa = sa;
 	if (fs->o.read_only)
 		return -EROFS;
 	if (sa->set & FS_SET_SIZE && sa->size > (uint64_t)VOL_OBJECT_BYTES_MAX)
@@ -195,6 +221,49 @@ int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_setattr *sa, struct 
 		*ret_a = s.attr;
 	return r;
 }
+
+/* ---- atime ---- */
+
+static int atime_fn(struct vol *v, void *arg)
+{
+	struct getattr *g = arg;
+	struct fs_tx_inode *i;
+	struct fs_tx t;
+	int r;
+
+	(void)v;
+	fs_tx_init(&t, g->fs);
+	r = fs_tx_inode(&t, g->ino, &i);
+	if (r)
+		return r;
+	i->a.atime = t.now;
+	i->dirty = true;
+	return fs_tx_commit(&t);
+}
+
+void fs_atime_set(struct fs *fs, uint64_t ino)
+{
+	struct getattr g = {.fs = fs, .ino = ino};
+
+	vol_change(fs->vol, true, atime_fn, &g);
+}
+
+void fs_atime_read(struct fs *fs, uint64_t ino, bool is_dir)
+{
+	struct fs_node *n;
+	bool due;
+
+	if (is_dir && fs->o.atime_no_dirs)
+		return;
+	lock_take(&fs->lock);
+	n = fs_node_find(fs, ino);
+	due = n && n->attr_valid && !n->dead && fs_node_atime_due(fs, n);
+	lock_drop(&fs->lock);
+	if (due)
+		fs_atime_set(fs, ino);
+}
+
+/* ---- readlink ---- */
 
 struct readlink {
 	struct fs *fs;
@@ -232,6 +301,9 @@ static int readlink_fn(struct vol *v, void *arg)
 int fs_readlink(struct fs *fs, uint64_t ino, char *buf)
 {
 	struct readlink l = {.fs = fs, .ino = ino, .buf = buf};
+	int r = vol_query(fs->vol, readlink_fn, &l);
 
-	return vol_query(fs->vol, readlink_fn, &l);
+	if (!r)
+		fs_atime_read(fs, ino, false);
+	return r;
 }

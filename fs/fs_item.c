@@ -79,7 +79,7 @@ int fs_inode_decode(const struct btree_item *it, struct fs_attr *ret_a)
 	};
 	if (!mode_known(a.mode) || a.nlink > FS_LINK_MAX)
 		return ERR_FORMAT;
-	if (a.flags & ~FS_INODE_KNOWN)
+	if (a.flags & ~(uint32_t)FS_INODE_KNOWN)
 		return ERR_VERSION;
 	if (a.size > (uint64_t)VOL_OBJECT_BYTES_MAX)
 		return ERR_FORMAT;
@@ -252,15 +252,26 @@ static void name_to_text(FILE *f, const char *name, size_t len)
 
 static void inode_to_text(FILE *f, const struct fs_attr *a)
 {
+	static const struct {
+		uint32_t flag;
+		const char *name;
+	} flags[] = {
+		{FS_INODE_INLINE, "inline"},	   {FS_INODE_XATTR, "xattr"},
+		{FS_INODE_IMMUTABLE, "immutable"}, {FS_INODE_APPEND, "append"},
+		{FS_INODE_NODUMP, "nodump"},	   {FS_INODE_NOATIME, "noatime"},
+	};
+
 	fprintf(f, " mode %06o nlink %u owner %u:%u size %" PRIu64, a->mode, a->nlink, a->uid,
 		a->gid, a->size);
 	if (a->parent)
 		fprintf(f, " parent %" PRIu64, a->parent);
 	if (S_ISCHR(a->mode) || S_ISBLK(a->mode))
 		fprintf(f, " rdev %" PRIx64, a->rdev);
-	fprintf(f, " mtime %lld.%09ld gen %" PRIu64 "%s%s", (long long)a->mtime.tv_sec,
-		a->mtime.tv_nsec, a->generation, a->flags & FS_INODE_INLINE ? " inline" : "",
-		a->flags & FS_INODE_XATTR ? " xattr" : "");
+	fprintf(f, " mtime %lld.%09ld gen %" PRIu64, (long long)a->mtime.tv_sec, a->mtime.tv_nsec,
+		a->generation);
+	for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+		if (a->flags & flags[i].flag)
+			fprintf(f, " %s", flags[i].name);
 }
 
 void fs_item_to_text(FILE *f, const struct btree_item *it)

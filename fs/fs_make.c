@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include "fs/fs_acl.h"
 #include "fs/fs_dir.h"
 
 struct make {
@@ -12,7 +13,8 @@ struct make {
 	const struct fs_make *m;
 	uint64_t ino; /* taken once, kept over restarts */
 	struct fs_node *spare;
-	struct fs_file *file; /* NULL: do not open */
+	struct fs_file *file;	  /* NULL: do not open */
+	struct fs_acl_space *acl; /* of two ACLs; made when the directory may have a default one */
 	struct fs_attr attr;
 };
 
@@ -39,6 +41,8 @@ static void make_attr(const struct make *mk, const struct fs_attr *dir, struct f
 	a->uid = m->uid;
 	a->gid = m->gid;
 	a->nlink = 1;
+	if (S_ISREG(m->mode) || S_ISDIR(m->mode))
+		a->flags = dir->flags & FS_INODE_INHERIT;
 	if (dir->mode & S_ISGID) {
 		a->gid = dir->gid;
 		if (S_ISDIR(m->mode))
@@ -49,7 +53,7 @@ static void make_attr(const struct make *mk, const struct fs_attr *dir, struct f
 		a->parent = dir->ino;
 	}
 	if (S_ISREG(m->mode))
-		a->flags = FS_INODE_INLINE;
+		a->flags |= FS_INODE_INLINE;
 	if (S_ISLNK(m->mode)) {
 		a->size = mk->target_len;
 		a->mode = S_IFLNK | 0777;
@@ -67,6 +71,17 @@ static void stage_target(struct fs_tx *t, uint64_t ino, const char *target, size
 	}
 }
 
+static int make_acl(struct make *mk, struct fs_tx *t, const struct fs_attr *dir,
+		    struct fs_tx_inode *i)
+{
+	if (dir->flags & FS_INODE_XATTR && !mk->acl) {
+		mk->acl = malloc(2 * sizeof(*mk->acl));
+		if (!mk->acl)
+			return -ENOMEM;
+	}
+	return fs_acl_tx_inherit(t, dir, i, mk->m->umask, mk->acl, mk->acl ? mk->acl + 1 : NULL);
+}
+
 static int make_fn(struct vol *v, void *arg)
 {
 	struct make *mk = arg;
@@ -80,6 +95,8 @@ static int make_fn(struct vol *v, void *arg)
 
 	fs_tx_init(&t, mk->fs);
 	r = fs_tx_dir(&t, mk->dir, &dir);
+	if (!r)
+		r = fs_dir_may_add(&dir->a);
 	if (r)
 		return r;
 	if (mk->name) {
@@ -95,6 +112,9 @@ static int make_fn(struct vol *v, void *arg)
 		mk->ino = vol_new_object(v);
 	i = fs_tx_inode_new(&t, mk->ino);
 	make_attr(mk, &dir->a, &i->a);
+	r = make_acl(mk, &t, &dir->a, i);
+	if (r)
+		return r;
 	if (mk->name) {
 		fs_tx_put(&t, slot, entry,
 			  fs_dirent_encode(mk->ino, fs_type_of_mode(i->a.mode), mk->name, mk->len,
@@ -127,6 +147,7 @@ static int make(struct fs *fs, struct make *mk, struct fs_attr *ret_a, struct fs
 	if (mk->spare && (mk->file || !ret_f))
 		r = vol_change(fs->vol, false, make_fn, mk);
 	free(mk->spare);
+	free(mk->acl);
 	if (r) {
 		free(mk->file);
 		return r;
@@ -195,9 +216,11 @@ static int link_fn(struct vol *v, void *arg)
 	r = fs_tx_dir(&t, l->dir, &dir);
 	if (!r)
 		r = fs_tx_inode(&t, l->ino, &i);
+	if (!r)
+		r = fs_dir_may_add(&dir->a);
 	if (r)
 		return r;
-	if (S_ISDIR(i->a.mode))
+	if (S_ISDIR(i->a.mode) || i->a.flags & (FS_INODE_IMMUTABLE | FS_INODE_APPEND))
 		return -EPERM;
 	if (i->dead)
 		return -ENOENT;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #define TABLE_MIN 256u
+#define DAY_SEC	  86400
 
 static size_t slot_of(size_t table_size, uint64_t ino)
 {
@@ -90,14 +91,27 @@ void fs_node_drop_unused(struct fs *fs, struct fs_node *n)
 	free(n);
 }
 
-/* relatime, without its once-a-day rule: atime moves when it is not younger than the last change.
- */
-static bool atime_due(const struct fs_attr *a)
+/* relatime: atime moves when it is not younger than the last change, or a day old. */
+static int64_t atime_due(const struct fs_attr *a)
 {
 	const struct timespec *t = &a->atime, *m = &a->mtime, *c = &a->ctime;
 
-	return t->tv_sec < m->tv_sec || (t->tv_sec == m->tv_sec && t->tv_nsec <= m->tv_nsec) ||
-	       t->tv_sec < c->tv_sec || (t->tv_sec == c->tv_sec && t->tv_nsec <= c->tv_nsec);
+	if (a->flags & FS_INODE_NOATIME)
+		return INT64_MAX;
+	if (t->tv_sec < m->tv_sec || (t->tv_sec == m->tv_sec && t->tv_nsec <= m->tv_nsec) ||
+	    t->tv_sec < c->tv_sec || (t->tv_sec == c->tv_sec && t->tv_nsec <= c->tv_nsec))
+		return INT64_MIN;
+	return t->tv_sec > INT64_MAX - DAY_SEC ? INT64_MAX : t->tv_sec + DAY_SEC;
+}
+
+bool fs_node_atime_due(const struct fs *fs, const struct fs_node *n)
+{
+	int64_t due = atomic_load_explicit(&n->atime_due, memory_order_relaxed);
+
+	if (fs->o.read_only || !fs->o.atime || due == INT64_MAX)
+		return false;
+	return fs->o.atime_strict || due == INT64_MIN ||
+	       (int64_t)(vol_wall_ns(fs->vol) / 1000000000u) >= due;
 }
 
 void fs_node_cache(struct fs_node *n, const struct fs_attr *a)
@@ -132,5 +146,6 @@ void fs_node_close(struct fs_file *f)
 		f->next->prev = f->prev;
 	f->node->opens--;
 	f->node->writers -= f->writer;
+	f->node->cached_writers -= f->cached_writer;
 	fs->opens--;
 }

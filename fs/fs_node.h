@@ -11,7 +11,7 @@
  *  3. a node with lookups == 0 and opens == 0 is not in the table.
  *
  * Locks: fs->lock guards the table and every field; it nests inside the pool's lock and is never
- * held over a call to vol_*. size, is_inline and atime_due are also readable without it (hot
+ * held over a call to vol_*. size, is_inline, atime_due and no_caps are also used without it (hot
  * path).
  */
 #ifndef TARN_FS_FS_NODE_H
@@ -24,12 +24,14 @@
 struct fs_node {
 	uint64_t ino;
 	uint64_t lookups, opens;
-	uint64_t writers; /* opens that may write */
+	uint64_t writers;	 /* opens that may write */
+	uint64_t cached_writers; /* of these those that write to a cache above */
 	bool attr_valid, dead;
 	struct fs_attr attr;
-	_Atomic uint64_t size;	/* = attr.size */
-	_Atomic bool is_inline; /* = attr.flags & FS_INODE_INLINE */
-	_Atomic bool atime_due; /* a read must set atime (relatime) */
+	_Atomic uint64_t size;	   /* = attr.size */
+	_Atomic bool is_inline;	   /* = attr.flags & FS_INODE_INLINE */
+	_Atomic int64_t atime_due; /* from this second on a read sets atime (relatime) */
+	_Atomic bool no_caps;	   /* it has no file capabilities, for sure */
 	struct fs_node *hash_next;
 };
 
@@ -37,7 +39,7 @@ struct fs_file {
 	struct fs *fs;
 	struct fs_node *node;	     /* pinned by node->opens */
 	struct fs_file *prev, *next; /* fs->files */
-	bool writer;
+	bool writer, cached_writer, direct;
 };
 
 struct fs {
@@ -66,6 +68,8 @@ struct fs_node *fs_node_find_or_add(struct fs *fs, uint64_t ino, struct fs_node 
 /* Remove and free when nothing refers to it any more. */
 void fs_node_drop_unused(struct fs *fs, struct fs_node *n);
 void fs_node_cache(struct fs_node *n, const struct fs_attr *a);
+/* Without the lock: does a read of n set its atime now? */
+bool fs_node_atime_due(const struct fs *fs, const struct fs_node *n);
 /* f opens n / is closed (n is not dropped yet). */
 void fs_node_open(struct fs *fs, struct fs_node *n, struct fs_file *f);
 void fs_node_close(struct fs_file *f);

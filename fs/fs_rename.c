@@ -74,12 +74,23 @@ static int rename_find(struct fs_tx *t, struct rename *rn, struct rename_view *w
 	return r == -ESTALE ? ERR_FORMAT : r;
 }
 
+static int rename_may(const struct rename_view *w)
+{
+	int r = fs_dir_may_remove(&w->dir->a, &w->i->a);
+
+	if (r)
+		return r;
+	return w->j ? fs_dir_may_remove(&w->to_dir->a, &w->j->a) : fs_dir_may_add(&w->to_dir->a);
+}
+
 static int rename_check(struct fs_tx *t, const struct rename *rn, const struct rename_view *w)
 {
 	bool i_dir = S_ISDIR(w->i->a.mode), j_dir = w->j && S_ISDIR(w->j->a.mode);
 	bool exchange = rn->flags & RENAME_EXCHANGE;
-	int r = 0;
+	int r = rename_may(w);
 
+	if (r)
+		return r;
 	if (w->j && rn->flags & RENAME_NOREPLACE)
 		return -EEXIST;
 	if (!w->j && exchange)

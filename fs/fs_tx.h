@@ -52,6 +52,11 @@ void fs_tx_put(struct fs_tx *t, struct key k, const void *value, uint16_t len);
 void fs_tx_del(struct fs_tx *t, struct key k);
 int fs_tx_commit(struct fs_tx *t);
 
+/* A read happened: atime to now. A full pool must stay readable: no error. Yields. */
+void fs_atime_set(struct fs *fs, uint64_t ino);
+/* The same for a directory or symlink, when it is due. */
+void fs_atime_read(struct fs *fs, uint64_t ino, bool is_dir);
+
 /* mtime and ctime to now; dirty. */
 void fs_tx_touch(struct fs_tx *t, struct fs_tx_inode *i);
 

@@ -14,8 +14,13 @@ struct unlink {
 	uint64_t ino, size;
 };
 
-static int unlink_check(struct fs_tx *t, const struct unlink *u, const struct fs_attr *a)
+static int unlink_check(struct fs_tx *t, const struct unlink *u, const struct fs_attr *dir,
+			const struct fs_attr *a)
 {
+	int r = fs_dir_may_remove(dir, a);
+
+	if (r)
+		return r;
 	if (!u->rmdir)
 		return S_ISDIR(a->mode) ? -EISDIR : 0;
 	if (!S_ISDIR(a->mode))
@@ -41,7 +46,7 @@ static int unlink_fn(struct vol *v, void *arg)
 	r = fs_tx_inode(&t, d.ino, &i);
 	if (r)
 		return r == -ESTALE ? ERR_FORMAT : r;
-	r = unlink_check(&t, u, &i->a);
+	r = unlink_check(&t, u, &dir->a, &i->a);
 	if (r)
 		return r;
 	fs_tx_del(&t, d.key);

@@ -21,7 +21,8 @@ static void tree_init(void *userdata, struct fuse_conn_info *conn)
 	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_ASYNC_DIO |
 			FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
 			FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS |
-			FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA;
+			FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_EXPLICIT_INVAL_DATA |
+			FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL | FUSE_CAP_IOCTL_DIR;
 
 	if (!s->no_writeback)
 		want |= FUSE_CAP_WRITEBACK_CACHE;
@@ -48,13 +49,15 @@ static void entry_reply(fuse_req_t req, const struct fs_attr *a)
 	}
 }
 
-static void attr_reply(fuse_req_t req, const struct fs_attr *a)
+static void attr_reply(fuse_req_t req, const struct fs_attr *a, bool statx)
 {
 	uint64_t sectors;
 	int r = fs_blocks(fs_of(req), a, &sectors);
 
 	if (r)
 		reply_err(req, r);
+	else if (statx)
+		reply_statx(req, a, sectors);
 	else
 		reply_attr(req, a, sectors);
 }
@@ -87,6 +90,7 @@ static void tree_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_d
 
 static void tree_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	bool statx = serve_rq_current()->opcode == SERVE_STATX;
 	struct fs_attr a;
 	int r = fs_getattr(fs_of(req), ino, &a);
 
@@ -94,10 +98,55 @@ static void tree_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 	if (r)
 		reply_err(req, r);
 	else
-		attr_reply(req, &a);
+		attr_reply(req, &a, statx);
 }
 
 _Static_assert((int)FS_SET_MODE == FATTR_MODE && (int)FS_SET_UID == FATTR_UID, "same bits");
+
+static bool keeps_sgid(struct serve_caller c)
+{
+	return c.in_group || c.fsetid;
+}
+
+/* Set-gid on a file that its group may not run is cleared only by strangers to the group. */
+static bool kills_sgid(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs_attr a;
+
+	return !fs_getattr(fs_of(req), ino, &a) && (a.mode & (S_ISGID | S_IXGRP)) == S_ISGID &&
+	       !keeps_sgid(serve_caller_get(req, a.gid));
+}
+
+static bool no_caps(fuse_req_t req, fuse_ino_t ino)
+{
+	size_t len;
+
+	return fs_xattr_get(fs_of(req), ino, "security.capability", NULL, 0, &len) == -ENODATA;
+}
+
+/* Nothing is said: this is how the kernel wants privileges cleared, after it did its own checks, or
+ * it is chown(2) without an owner, then with the time of it.
+ */
+static int setattr_of_nothing(fuse_req_t req, fuse_ino_t ino, bool chown, struct fs_setattr *sa)
+{
+	struct serve_caller c;
+	struct fs_attr a;
+	int r = fs_getattr(fs_of(req), ino, &a);
+	bool sgid;
+
+	if (r)
+		return r;
+	c = serve_caller_get(req, a.gid);
+	if (c.fsetid && no_caps(req, ino))
+		chown = true; /* there is nothing else that it could mean */
+	sgid = a.mode & S_ISGID && (a.mode & S_IXGRP || !keeps_sgid(c));
+	if (chown && (a.mode & S_ISUID || sgid) && c.uid != a.uid && !c.fowner)
+		return -EPERM;
+	sa->set |= FS_SET_KILL_CAPS;
+	if (chown || !c.fsetid)
+		sa->set |= FS_SET_KILL_PRIV | (sgid ? FS_SET_KILL_SGID : 0);
+	return 0;
+}
 
 static void setattr_decode(const struct fuse_setattr_in *in, struct fs_setattr *sa)
 {
@@ -133,19 +182,25 @@ static void setattr_decode(const struct fuse_setattr_in *in, struct fs_setattr *
 static void tree_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set,
 			 struct fuse_file_info *fi)
 {
+	const struct fuse_setattr_in *in = (const void *)(serve_rq_current()->in + 1);
 	struct fs_setattr sa;
 	struct fs_attr a;
-	int r;
+	int r = 0;
 
 	(void)st;
 	(void)to_set;
 	(void)fi;
-	setattr_decode((const void *)(serve_rq_current()->in + 1), &sa);
-	r = fs_setattr(fs_of(req), ino, &sa, &a);
+	setattr_decode(in, &sa);
+	if (sa.set & FS_SET_KILL_PRIV && kills_sgid(req, ino))
+		sa.set |= FS_SET_KILL_SGID;
+	if (!(sa.set & ~(unsigned)FS_SET_CTIME))
+		r = setattr_of_nothing(req, ino, sa.set, &sa);
+	if (!r)
+		r = fs_setattr(fs_of(req), ino, &sa, &a);
 	if (r)
 		reply_err(req, r);
 	else
-		attr_reply(req, &a);
+		attr_reply(req, &a, false);
 }
 
 static void tree_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -167,6 +222,7 @@ static void make(fuse_req_t req, fuse_ino_t dir, const char *name, struct fs_mak
 
 	m->uid = ctx->uid;
 	m->gid = ctx->gid;
+	m->umask = ctx->umask;
 	r = fs_make(fs_of(req), dir, name, m, &a, NULL);
 	if (r)
 		reply_err(req, r);
@@ -225,28 +281,43 @@ static void tree_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_i
 		  fs_rename(fs_of(req), dir, name, to_dir, to_name, flags, ctx->uid, ctx->gid));
 }
 
+static void set_use(struct fs_file *f, int flags)
+{
+	if (flags & O_DIRECT)
+		fs_file_set_direct(f);
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		fs_file_set_writer(f, flags & O_DIRECT);
+}
+
 static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const struct fuse_open_in *in = (const void *)(serve_rq_current()->in + 1);
+	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
 	struct fs_setattr sa = {.set = FS_SET_SIZE};
 	struct fs *fs = fs_of(req);
+	int flags = fi->flags;
 	struct fs_file *f;
 	struct fs_attr a;
 	int r;
 
 	if (in->open_flags & FUSE_OPEN_KILL_SUIDGID)
-		sa.set |= FS_SET_KILL_PRIV;
+		sa.set |= FS_SET_KILL_PRIV | (kills_sgid(req, ino) ? FS_SET_KILL_SGID : 0);
 	r = fs_file_open(fs, ino, &f);
-	if (!r && fi->flags & O_TRUNC) {
-		r = fs_setattr(fs, ino, &sa, &a);
-		if (r)
-			fs_file_close(f);
+	if (r) {
+		reply_err(req, r);
+		return;
 	}
-	if (!r && (fi->flags & O_ACCMODE) != O_RDONLY)
-		fs_file_set_writer(f);
+	r = fs_file_may_open(f, fi->flags);
+	if (!r && fi->flags & O_TRUNC)
+		r = fs_setattr(fs, ino, &sa, &a);
+	/* file capabilities must go with the first write, not some time later */
+	if (!r && writes && fs_file_may_have_caps(f))
+		flags |= O_DIRECT;
+	if (!r)
+		set_use(f, flags);
 	if (r)
 		reply_err(req, r);
-	else if (reply_open(req, f, reply_fopen_flags(fi->flags)))
+	if (r || reply_open(req, f, reply_fopen_flags(flags)))
 		fs_file_close(f);
 }
 
@@ -254,7 +325,10 @@ static void tree_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 			struct fuse_file_info *fi)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	struct fs_make m = {.mode = S_IFREG | (mode & 07777), .uid = ctx->uid, .gid = ctx->gid};
+	struct fs_make m = {.mode = S_IFREG | (mode & 07777),
+			    .umask = ctx->umask,
+			    .uid = ctx->uid,
+			    .gid = ctx->gid};
 	struct {
 		struct fuse_entry_out e;
 		struct fuse_open_out o;
@@ -262,14 +336,17 @@ static void tree_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 	struct fs *fs = fs_of(req);
 	struct fs_file *f;
 	struct fs_attr a;
-	int r = fs_make(fs, dir, name, &m, &a, &f);
+	int r;
 
+	if (serve_rq_current()->opcode == FUSE_TMPFILE)
+		r = fs_make_tmpfile(fs, dir, &m, &a, &f);
+	else
+		r = fs_make(fs, dir, name, &m, &a, &f);
 	if (r) {
 		reply_err(req, r);
 		return;
 	}
-	if ((fi->flags & O_ACCMODE) != O_RDONLY)
-		fs_file_set_writer(f);
+	set_use(f, fi->flags);
 	reply_entry_fill(&out.e, &a, 0);
 	out.o = (struct fuse_open_out){.fh = (uintptr_t)f,
 				       .open_flags = reply_fopen_flags(fi->flags)};
@@ -289,14 +366,19 @@ static void tree_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 static void tree_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		      struct fuse_file_info *fi)
 {
+	struct serve *s = fuse_req_userdata(req);
 	struct fuse_rq *rq = serve_rq_current();
+	struct fs_file *f = file_of(fi);
 	uint32_t n;
 	int r;
 
-	(void)ino;
 	if (size > SERVE_WRITE_MAX)
 		size = SERVE_WRITE_MAX;
-	r = fs_read(file_of(fi), (uint64_t)off, (uint32_t)size, rq->payload, &n);
+	r = fs_read(f, (uint64_t)off, (uint32_t)size, rq->payload, &n);
+	/* What the kernel holds behind our end would make this a hole, not the end. (Reads into the
+	 * cache are no such case: for them the kernel knows.) */
+	if (!r && n < size && s->writeback && fs_file_may_be_longer(f) && !serve_write_back(s, ino))
+		r = fs_read(f, (uint64_t)off, (uint32_t)size, rq->payload, &n);
 	if (r)
 		reply_err(req, r);
 	else
@@ -315,7 +397,7 @@ static void tree_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t s
 	if (in->write_flags & FUSE_WRITE_CACHE && s->writeback)
 		flags |= FS_WRITE_CACHED;
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
-		flags |= FS_WRITE_KILL_PRIV;
+		flags |= FS_WRITE_KILL_PRIV | (kills_sgid(req, ino) ? FS_WRITE_KILL_SGID : 0);
 	r = fs_write(file_of(fi), (uint64_t)off, (uint32_t)size, buf, flags);
 	if (r)
 		reply_err(req, r);
@@ -353,48 +435,6 @@ static void tree_statfs(fuse_req_t req, fuse_ino_t ino)
 		reply_err(req, r);
 	else
 		fuse_reply_statfs(req, &st);
-}
-
-static void tree_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
-			  size_t size, int flags)
-{
-	reply_err(req, fs_xattr_set(fs_of(req), ino, name, value, size, flags));
-}
-
-static void xattr_reply(fuse_req_t req, int r, const char *buf, size_t size, size_t len)
-{
-	if (r)
-		reply_err(req, r);
-	else if (size)
-		fuse_reply_buf(req, buf, len);
-	else
-		fuse_reply_xattr(req, len);
-}
-
-static void tree_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
-{
-	/* the name lies before the payload: it fits there, and stays valid */
-	char *buf = (char *)serve_rq_current()->payload + 4096;
-	size_t len = 0;
-	int r = fs_xattr_get(fs_of(req), ino, name, buf,
-			     size < FS_XATTR_VALUE_MAX ? size : FS_XATTR_VALUE_MAX, &len);
-
-	xattr_reply(req, r, buf, size, len);
-}
-
-static void tree_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
-{
-	char *buf = (char *)serve_rq_current()->payload;
-	size_t len = 0;
-	int r = fs_xattr_list(fs_of(req), ino, fuse_req_ctx(req)->uid == 0, buf,
-			      size < SERVE_WRITE_MAX ? size : SERVE_WRITE_MAX, &len);
-
-	xattr_reply(req, r, buf, size, len);
-}
-
-static void tree_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
-{
-	reply_err(req, fs_xattr_remove(fs_of(req), ino, name));
 }
 
 static void tree_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
@@ -456,10 +496,11 @@ const struct fuse_lowlevel_ops serve_tree_ops = {
 	.readdirplus = serve_tree_readdirplus,
 	.fsyncdir = tree_fsyncdir,
 	.statfs = tree_statfs,
-	.setxattr = tree_setxattr,
-	.getxattr = tree_getxattr,
-	.listxattr = tree_listxattr,
-	.removexattr = tree_removexattr,
+	.setxattr = serve_tree_setxattr,
+	.getxattr = serve_tree_getxattr,
+	.listxattr = serve_tree_listxattr,
+	.removexattr = serve_tree_removexattr,
+	.ioctl = serve_tree_ioctl,
 	.fallocate = tree_fallocate,
 	.lseek = tree_lseek,
 };

@@ -1,9 +1,34 @@
 #include "fs/fuse_reply.h"
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #ifndef FOPEN_PARALLEL_DIRECT_WRITES
 #define FOPEN_PARALLEL_DIRECT_WRITES (1u << 6)
 #endif
+
+/* ---- the kernel's interface, absent from older headers ---- */
+struct statx_time {
+	int64_t sec;
+	uint32_t nsec;
+	int32_t reserved;
+};
+struct statx_out {
+	uint64_t attr_valid;
+	uint32_t attr_valid_nsec, flags;
+	uint64_t spare[2];
+	struct {
+		uint32_t mask, blksize;
+		uint64_t attributes;
+		uint32_t nlink, uid, gid;
+		uint16_t mode, spare;
+		uint64_t ino, size, blocks, attributes_mask;
+		struct statx_time atime, btime, ctime, mtime;
+		uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+		uint64_t spare2[14];
+	} stat;
+};
+_Static_assert(sizeof(struct statx_out) == 32 + 256, "the kernel's layout");
 
 void reply_attr_fill(struct fuse_attr *o, const struct fs_attr *a, uint64_t sectors)
 {
@@ -57,6 +82,35 @@ int reply_attr(fuse_req_t req, const struct fs_attr *a, uint64_t sectors)
 	struct fuse_attr_out o = {.attr_valid = REPLY_LONG_SEC};
 
 	reply_attr_fill(&o.attr, a, sectors);
+	return fuse_reply_buf(req, (const char *)&o, sizeof(o));
+}
+
+static struct statx_time time_of(const struct timespec *t)
+{
+	return (struct statx_time){.sec = t->tv_sec, .nsec = (uint32_t)t->tv_nsec};
+}
+
+int reply_statx(fuse_req_t req, const struct fs_attr *a, uint64_t sectors)
+{
+	struct statx_out o = {.attr_valid = REPLY_LONG_SEC,
+			      .stat = {
+				      .mask = STATX_BASIC_STATS | STATX_BTIME,
+				      .blksize = 4096,
+				      .nlink = a->nlink,
+				      .uid = a->uid,
+				      .gid = a->gid,
+				      .mode = (uint16_t)a->mode,
+				      .ino = a->ino,
+				      .size = a->size,
+				      .blocks = sectors,
+				      .atime = time_of(&a->atime),
+				      .btime = time_of(&a->btime),
+				      .ctime = time_of(&a->ctime),
+				      .mtime = time_of(&a->mtime),
+				      .rdev_major = major(a->rdev),
+				      .rdev_minor = minor(a->rdev),
+			      }};
+
 	return fuse_reply_buf(req, (const char *)&o, sizeof(o));
 }
 

@@ -13,6 +13,8 @@ int reply_entry(fuse_req_t req, const struct fs_attr *a, uint64_t sectors);
 /* A name that does not exist, to be remembered for sec. */
 int reply_no_entry(fuse_req_t req, uint64_t sec);
 int reply_attr(fuse_req_t req, const struct fs_attr *a, uint64_t sectors);
+/* Statx: as above, and with the time of birth. */
+int reply_statx(fuse_req_t req, const struct fs_attr *a, uint64_t sectors);
 int reply_open(fuse_req_t req, void *handle, uint32_t fopen_flags);
 /* Any negative code as its errno. */
 void reply_err(fuse_req_t req, int code);

@@ -10,6 +10,7 @@
 
 /* Bits the older headers lack (include/uapi/linux/fuse.h). */
 #define TARN_INIT2_DIRECT_IO_ALLOW_MMAP (1u << 4) /* flag 36 */
+#define TARN_INIT2_ALLOW_IDMAP		(1u << 8) /* flag 40 */
 #define TARN_INIT2_OVER_IO_URING	(1u << 9) /* flag 41 */
 
 static __thread struct fuse_rq *current;
@@ -27,6 +28,7 @@ struct fuse_rq *serve_rq_get(struct serve_worker *w)
 	if (rq) {
 		w->free = rq->next;
 		w->free_count--;
+		rq->in = (struct fuse_in_header *)(void *)(rq->payload - SERVE_IN_BYTES);
 		return rq;
 	}
 	rq = calloc(1, sizeof(*rq));
@@ -138,6 +140,7 @@ void serve_request(struct fuse_rq *rq)
 		s->init_flags = in->flags;
 		s->init_flags2 = rq->len >= sizeof(*rq->in) + sizeof(*in) ? in->flags2 : 0;
 	}
+	serve_decode(rq);
 	rq_activate(rq);
 	if (co_run(rq_main, rq)) {
 		struct fuse_out_header out = {sizeof(out), -ENOMEM, rq->in->unique};
@@ -163,14 +166,16 @@ static void init_patch(struct serve *s, struct fuse_init_out *o)
 {
 	o->flags |= s->init_flags & FUSE_ABORT_ERROR;
 	if (!s->images) {
-		o->flags |= s->init_flags & FUSE_HANDLE_KILLPRIV_V2;
+		o->flags |= s->init_flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT);
 		if (o->flags & FUSE_HANDLE_KILLPRIV_V2)
 			o->flags &= ~(uint32_t)FUSE_HANDLE_KILLPRIV;
-		s->kill_priv_v2 = (o->flags & FUSE_HANDLE_KILLPRIV_V2) != 0;
+		s->setxattr_ext = (o->flags & FUSE_SETXATTR_EXT) != 0;
 	}
 	if (s->init_flags & FUSE_INIT_EXT) {
 		o->flags |= FUSE_INIT_EXT;
 		o->flags2 |= s->init_flags2 & TARN_INIT2_DIRECT_IO_ALLOW_MMAP;
+		if (!s->images)
+			o->flags2 |= s->init_flags2 & TARN_INIT2_ALLOW_IDMAP;
 		if (s->transport == &serve_uring_ops)
 			o->flags2 |= s->init_flags2 & TARN_INIT2_OVER_IO_URING;
 	}

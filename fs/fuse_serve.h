@@ -37,6 +37,8 @@ struct fuse_rq {
 	struct fuse_in_header *in;
 	uint8_t *payload;      /* SERVE_WRITE_MAX + 4096 bytes */
 	size_t len;	       /* bytes from `in` on */
+	uint32_t opcode;       /* as the kernel sent it: libfuse may have been told another */
+	uint32_t xattr_flags;  /* SETXATTR: FUSE_SETXATTR_* */
 	struct fuse_rq *next;  /* in the worker's hash of active ones or free list */
 	struct uring_ent *ent; /* it came through the ring, in memory of this entry */
 };
@@ -106,7 +108,7 @@ struct serve {
 	int start_error;
 	uint32_t init_flags; /* of the kernel's INIT request */
 	uint32_t init_flags2;
-	bool writeback, kill_priv_v2; /* agreed on */
+	bool writeback, setxattr_ext; /* agreed on */
 	bool uring_agreed;	      /* in INIT: workers register their queues */
 	_Atomic bool uring_failed;    /* the kernel refused a queue and stays with /dev/fuse */
 	int abort_fd;		      /* of the connection in fusectl, or why there is none */
@@ -134,6 +136,22 @@ void serve_inval_attr(struct serve *s, uint64_t ino);
 int serve_write_back(struct serve *s, uint64_t ino);
 #define SERVE_WRITE_BACKS_MAX 8u
 
+/* ---- fuse_decode.c ---- */
+#define SERVE_STATX 52u /* FUSE_STATX, which older headers lack */
+/* Make a request that libfuse 3.14 does not know look like one that it knows. Remembers in rq what
+ * it was. */
+void serve_decode(struct fuse_rq *rq);
+
+/* ---- fuse_caller.c ---- */
+struct serve_caller {
+	uint32_t uid;	/* the file system's; UINT32_MAX: not known */
+	bool in_group;	/* is a member of the group asked for */
+	bool sys_admin; /* CAP_SYS_ADMIN and so on, in this daemon's user namespace */
+	bool fowner, fsetid;
+};
+/* The thread that made the request, while it waits for us. */
+struct serve_caller serve_caller_get(fuse_req_t req, gid_t gid);
+
 /* ---- fuse_uring.c ---- */
 /* Make ready to offer the ring to the kernel. Errors say what is missing. */
 int serve_uring_prepare(struct serve *s, struct err *e);
@@ -154,12 +172,20 @@ void serve_abort_now(struct serve *s);
 /* First call wins; any thread. */
 void serve_end(struct serve *s, enum serve_end why, int code);
 
-/* ---- fuse_ops.c, fuse_readdir.c, images.c ---- */
+/* ---- fuse_ops.c, fuse_readdir.c, fuse_xattr.c, fuse_ioctl.c, images.c ---- */
 extern const struct fuse_lowlevel_ops serve_tree_ops;
 void serve_tree_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 			struct fuse_file_info *fi);
 void serve_tree_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 			    struct fuse_file_info *fi);
+void serve_tree_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+			 size_t size, int flags);
+void serve_tree_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void serve_tree_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void serve_tree_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+void serve_tree_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
+		      struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_size,
+		      size_t out_size);
 extern const struct fuse_lowlevel_ops serve_images_ops;
 int images_create(struct pool *p, struct serve *s, struct images **ret_i);
 /* Close what is still open. Yields. */

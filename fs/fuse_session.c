@@ -301,7 +301,9 @@ int serve_tree_start(struct vol *v, const struct serve_options *o, struct serve 
 	struct fs_options fo = {.root_uid = o->root_uid,
 				.root_gid = o->root_gid,
 				.read_only = o->read_only,
-				.atime = !o->no_atime};
+				.atime = !o->no_atime,
+				.atime_strict = o->strict_atime,
+				.atime_no_dirs = o->no_dir_atime};
 	struct serve *s;
 	struct fs *fs;
 	int r = options_check(o, e);

@@ -54,6 +54,8 @@ struct serve_options {
 	bool read_only;			 /* refuse every change (the mount is "ro" as well) */
 	bool no_writeback;		 /* trees: no kernel writeback cache */
 	bool no_atime;			 /* trees: reads never set atime (else relatime) */
+	bool strict_atime;		 /* trees: each read that reaches the daemon does */
+	bool no_dir_atime;		 /* trees: reads of directories never do */
 	uid_t root_uid; /* trees: owner of the root directory when it is made now */
 	gid_t root_gid;
 	uid_t mounter_uid; /* who mounted: for listings and permission to unmount */

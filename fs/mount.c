@@ -44,7 +44,8 @@ static const struct option options[] = {
 	{"diratime", OPT_CLEAR, MS_NODIRATIME, 0},
 	{"relatime", OPT_IGNORE, 0, 0},
 	{"norelatime", OPT_IGNORE, 0, 0},
-	{"strictatime", OPT_IGNORE, 0, 0},
+	{"strictatime", OPT_FLAG, MS_STRICTATIME, 0},
+	{"nostrictatime", OPT_CLEAR, MS_STRICTATIME, 0},
 	{"lazytime", OPT_IGNORE, 0, 0},
 	{"allow_other", BOOL(allow_other)},
 	{"allow_root", BOOL(allow_root)},
@@ -144,6 +145,8 @@ int mount_options_parse(const char *text, struct mount_options *ret_o, struct er
 	o.has_allow |= o.allow_other || o.allow_root;
 	o.read_only = o.flags & MS_RDONLY;
 	o.no_atime = o.flags & MS_NOATIME;
+	o.no_dir_atime = o.flags & MS_NODIRATIME;
+	o.strict_atime = o.flags & MS_STRICTATIME;
 	*ret_o = o;
 	return 0;
 }

@@ -15,8 +15,8 @@
 /* What the options mean for the daemon. */
 struct mount_options {
 	bool read_only;
-	bool no_writeback;   /* -o nowriteback */
-	bool no_atime;	     /* -o noatime; nodiratime is ignored */
+	bool no_writeback; /* -o nowriteback */
+	bool no_atime, strict_atime, no_dir_atime;
 	char transport[8];   /* -o transport=auto|dev|uring; "" when not given */
 	unsigned long flags; /* MS_* */
 	bool allow_other, allow_root;

@@ -18,6 +18,7 @@ struct session_options {
 	int fd; /* mounted /dev/fuse; taken over when it succeeds */
 	enum serve_transport transport;
 	bool read_only, no_writeback;
+	bool no_atime, strict_atime, no_dir_atime; /* as of struct serve_options */
 	uid_t mounter_uid;
 };
 

@@ -106,6 +106,12 @@ int verb_mount(struct request *q)
 	if (!r)
 		r = arg_bool(q, "no_writeback", &c.o.no_writeback);
 	if (!r)
+		r = arg_bool(q, "no_atime", &c.o.no_atime);
+	if (!r)
+		r = arg_bool(q, "strict_atime", &c.o.strict_atime);
+	if (!r)
+		r = arg_bool(q, "no_dir_atime", &c.o.no_dir_atime);
+	if (!r)
 		r = transport_parse(q, &c.o.transport);
 	if (r)
 		return r;

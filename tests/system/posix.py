@@ -15,52 +15,11 @@ import sys
 import time
 import traceback
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
-KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
-CHECKS = []
-
-
-def check(fn):
-    CHECKS.append(fn)
-    return fn
-
-
-def fails(code, fn, *args, **kw):
-    try:
-        fn(*args, **kw)
-    except OSError as e:
-        assert e.errno == code, f"errno {errno.errorcode.get(e.errno)}, not {errno.errorcode[code]}"
-        return
-    raise AssertionError(f"succeeded, should fail with {errno.errorcode[code]}")
-
-
-def libc(name, *args):
-    if getattr(LIBC, name)(*args) != 0:
-        e = ctypes.get_errno()
-        raise OSError(e, os.strerror(e))
-
-
-def renameat2(a, b, flags):
-    libc("renameat2", -100, a.encode(), -100, b.encode(), flags)
-
-
-def fallocate(fd, mode, offset, length):
-    libc("fallocate", fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length))
-
-
-def put(path, data=b"x"):
-    with open(path, "wb") as f:
-        f.write(data)
-
-
-def get(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
-def opened(path, flags=os.O_RDWR | os.O_CREAT, mode=0o644):
-    return os.open(path, flags, mode)
+from posix_lib import (CHECKS, KEEP_SIZE, LIBC, PUNCH_HOLE, RENAME_EXCHANGE, RENAME_NOREPLACE,
+                       ZERO_RANGE, as_user, check, fails, fallocate, get, libc, opened, put,
+                       renameat2)
+import posix_files     # noqa: F401  their checks register themselves
+import posix_rights    # noqa: F401
 
 
 # ---- names ----
@@ -323,27 +282,6 @@ def modes_and_owners():
     os.mkdir("g/d")
     assert os.stat("g/f").st_gid == 99 and os.stat("g/d").st_gid == 99
     assert os.stat("g/d").st_mode & stat.S_ISGID
-
-
-def as_user(uid, fn):
-    """Run fn in a child with this user; its exception's text comes back."""
-    r, w = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            fn()
-            os.write(w, b"-")
-        except BaseException as e:      # pylint: disable=broad-except
-            os.write(w, (str(e) or repr(e)).encode())
-        os._exit(0)
-    os.close(w)
-    text = os.read(r, 1000).decode()
-    os.close(r)
-    os.waitpid(pid, 0)
-    assert text == "-", text
 
 
 @check
