@@ -444,6 +444,29 @@ static void tree_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, 
 	reply_err(req, fs_fallocate(file_of(fi), mode, (uint64_t)off, (uint64_t)len));
 }
 
+/* The kernel has written back what it cached of both ranges. */
+static void tree_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+				 struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+				 struct fuse_file_info *fi_out, size_t len, int flags)
+{
+	uint64_t done = 0;
+	unsigned how = 0;
+	int r = flags ? -EINVAL : 0;
+
+	(void)ino_in;
+	if (fuse_req_ctx(req)->uid)
+		how = FS_WRITE_KILL_PRIV | (kills_sgid(req, ino_out) ? FS_WRITE_KILL_SGID : 0);
+	if (len > SERVE_COPY_MAX)
+		len = SERVE_COPY_MAX;
+	if (!r)
+		r = fs_clone_range(file_of(fi_in), (uint64_t)off_in, file_of(fi_out),
+				   (uint64_t)off_out, len, how, &done);
+	if (r)
+		reply_err(req, r);
+	else
+		fuse_reply_write(req, (size_t)done);
+}
+
 static void tree_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		       struct fuse_file_info *fi)
 {
@@ -503,4 +526,5 @@ const struct fuse_lowlevel_ops serve_tree_ops = {
 	.ioctl = serve_tree_ioctl,
 	.fallocate = tree_fallocate,
 	.lseek = tree_lseek,
+	.copy_file_range = tree_copy_file_range,
 };

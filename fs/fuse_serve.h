@@ -19,6 +19,7 @@
 #include "fs/fuse_session.h"
 
 #define SERVE_WRITE_MAX	 (1u << 20) /* payload of one request */
+#define SERVE_COPY_MAX	 (1u << 30) /* of one copy_file_range */
 #define SERVE_IN_BYTES	 80u	    /* fuse_in_header + fuse_write_in */
 #define SERVE_RQ_BYTES	 (4096u + SERVE_WRITE_MAX + 4096u)
 #define SERVE_ACTIVE_MAX 1024u /* requests of one worker being served at a time */

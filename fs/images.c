@@ -451,6 +451,7 @@ const struct fuse_lowlevel_ops serve_images_ops = {
 	.fsync = images_fsync,
 	.fallocate = images_fallocate,
 	.lseek = images_lseek,
+	.copy_file_range = images_copy_file_range,
 	.statfs = images_statfs,
 	.create = refuse_create,
 	.mknod = refuse_mknod,

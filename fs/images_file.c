@@ -194,6 +194,46 @@ void images_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 	reply_err(req, image_fallocate(image_of(fi), mode, (uint64_t)off, (uint64_t)len));
 }
 
+static int image_copy(struct image *in, uint64_t off_in, struct image *out, uint64_t off_out,
+		      uint64_t len, uint64_t *ret_done)
+{
+	uint64_t size_in = atomic_load(&in->size_bytes), size = atomic_load(&out->size_bytes);
+	int r;
+
+	*ret_done = 0;
+	if (out->im->s->read_only)
+		return -EROFS;
+	if (off_in >= size_in || !len)
+		return 0;
+	if (off_out >= size)
+		return -ENOSPC;
+	len = len < size_in - off_in ? len : size_in - off_in;
+	len = len < size - off_out ? len : size - off_out;
+	r = vol_clone_range(in->vol, VOL_BLOCK_OBJECT, off_in, out->vol, VOL_BLOCK_OBJECT, off_out,
+			    len, NULL, NULL, ret_done);
+	return *ret_done ? 0 : r;
+}
+
+/* Within an image, or from one volume to another: shared where it can be. */
+void images_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			    struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+			    struct fuse_file_info *fi_out, size_t len, int flags)
+{
+	uint64_t done = 0;
+	int r = flags ? -EINVAL : 0;
+
+	(void)ino_in;
+	(void)ino_out;
+	if (!r)
+		r = image_copy(image_of(fi_in), (uint64_t)off_in, image_of(fi_out),
+			       (uint64_t)off_out, len < SERVE_COPY_MAX ? len : SERVE_COPY_MAX,
+			       &done);
+	if (r)
+		reply_err(req, r);
+	else
+		fuse_reply_write(req, (size_t)done);
+}
+
 void images_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	struct image *i = image_of(fi);

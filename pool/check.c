@@ -1,12 +1,13 @@
 /* check: verify everything reachable from the newest committed state, read-only.
  *
  * Walks all trees, marks every block met in a map of its own, then compares with the bitmaps of the
- * same commit. Problems are one line each; a block met twice, met but free, or used and never met
- * is a problem. */
+ * same commit. Problems are one line each; a block met more or less often than its count of
+ * references says (once, unless it is shared), met but free, or used and never met is a problem. */
 #include <stdarg.h>
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
+#include "pool/refs.h"
 #include "pool/sb.h"
 #include "pool/space.h"
 #include "pool/txn.h"
@@ -19,6 +20,8 @@ struct seen { /* what one chunk has been met with */
 	bool recorded, log;
 	uint64_t *met;	/* references */
 	uint64_t *bits; /* bitmap of the commit */
+	bool shared;	/* by its record */
+	uint32_t *more; /* references still to be met beyond the first; NULL: none */
 	struct seen *next;
 };
 
@@ -79,9 +82,14 @@ static struct seen *seen_get(struct check *c, uint64_t id)
 	return s;
 }
 
-static int meet(struct check *c, struct addr a, uint32_t blocks, const char *what)
+/* ret_fresh: blocks that were not met before; they alone count. */
+static int meet(struct check *c, struct addr a, uint32_t blocks, const char *what,
+		uint32_t *ret_fresh)
 {
+	uint32_t fresh = 0;
 	struct seen *s;
+
+	*ret_fresh = 0;
 
 	if (!addr_chunk(a) || addr_block(a) + blocks > c->p->chunk_blocks) {
 		problem(c, "%s: address %llx is outside every chunk", what,
@@ -92,16 +100,21 @@ static int meet(struct check *c, struct addr a, uint32_t blocks, const char *wha
 	if (!s)
 		return -ENOMEM;
 	for (uint32_t i = addr_block(a); i < addr_block(a) + blocks; i++) {
-		if (bit_get(s->met, i))
-			problem(c, "%s: block %llx is referenced twice", what,
-				(unsigned long long)addr_make(s->id, i).v);
+		fresh += !bit_get(s->met, i);
+		if (bit_get(s->met, i) && s->more && s->more[i])
+			s->more[i]--;
+		else if (bit_get(s->met, i))
+			problem(c, "%s: block %llx is referenced %s", what,
+				(unsigned long long)addr_make(s->id, i).v,
+				s->more ? "more often than counted" : "twice");
 		bit_set(s->met, i);
 	}
 	/* The state that is checked holds back what is freed meanwhile. */
 	if (!c->p->read_only && space_pressed(c->p))
 		return -ENOSPC;
-	c->done += blocks;
-	if (c->progress && c->done % 4096 < blocks)
+	*ret_fresh = fresh;
+	c->done += fresh;
+	if (c->progress && c->done % 4096 < fresh)
 		c->progress(c->progress_arg, c->done * BLOCK_SIZE, c->total * BLOCK_SIZE);
 	return 0;
 }
@@ -159,6 +172,7 @@ static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint
 {
 	struct check *c = arg;
 	struct node_arg na = {c, ptr, tree_id, level};
+	uint32_t fresh;
 	char what[80];
 
 	snprintf(what, sizeof what, "tree %llu node %llx", (unsigned long long)tree_id,
@@ -166,7 +180,7 @@ static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint
 	c->r->nodes++;
 	if (c->deep)
 		verify_members(c, ptr->addr, NODE_BLOCKS, verify_node, &na, what);
-	return meet(c, ptr->addr, NODE_BLOCKS, what);
+	return meet(c, ptr->addr, NODE_BLOCKS, what, &fresh);
 }
 
 static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc)
@@ -199,7 +213,29 @@ static int map_item(struct check *c, const struct btree_item *it)
 	s->recorded = true;
 	s->used = le32_get(cd->used_blocks);
 	s->log = cd->kind == CHUNK_LOG;
+	s->shared = cd->kind & CHUNK_F_SHARED;
 	c->total += s->used;
+	return 0;
+}
+
+static int refs_item(struct check *c, const struct btree_item *it, struct seen *s)
+{
+	uint32_t count[REFS_GROUP];
+	uint64_t first = it->key.offset * REFS_GROUP;
+
+	if (it->key.offset >= c->p->chunk_blocks / REFS_GROUP || refs_decode(it, count)) {
+		problem(c, "references of chunk %llx: invalid", (unsigned long long)it->key.object);
+		return 0;
+	}
+	if (!s->shared)
+		problem(c, "chunk %llx has shared blocks, but its record does not say so",
+			(unsigned long long)s->id);
+	if (!s->more)
+		s->more = calloc(c->p->chunk_blocks, sizeof *s->more);
+	if (!s->more)
+		return -ENOMEM;
+	for (unsigned i = 0; i < REFS_GROUP; i++)
+		s->more[first + i] = count[i] - 1;
 	return 0;
 }
 
@@ -210,6 +246,8 @@ static int space_item(struct check *c, const struct btree_item *it)
 
 	if (!s)
 		return -ENOMEM;
+	if (it->key.type == SPACE_KEY_REFS)
+		return refs_item(c, it, s);
 	if (it->len != words * 8) {
 		problem(c, "bitmap of chunk %llx: %u bytes", (unsigned long long)it->key.object,
 			it->len);
@@ -253,6 +291,7 @@ static bool lz4_met(struct check *c, const struct extent *x)
 static int extent_item(struct check *c, uint64_t tree_id, const struct btree_item *it)
 {
 	struct extent x;
+	uint32_t fresh;
 	char what[96];
 	int rc = extent_decode(it, &x);
 
@@ -279,10 +318,11 @@ static int extent_item(struct check *c, uint64_t tree_id, const struct btree_ite
 		if (lz4_met(c, &x))
 			return 0;
 	}
-	c->r->data_blocks += x.stored_blocks;
-	if (c->deep)
+	rc = meet(c, x.addr, x.stored_blocks, what, &fresh);
+	c->r->data_blocks += fresh;
+	if (!rc && c->deep && fresh)
 		verify_members(c, x.addr, x.stored_blocks, verify_extent, &x, what);
-	return meet(c, x.addr, x.stored_blocks, what);
+	return rc;
 }
 
 static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
@@ -315,7 +355,7 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 
 static void compare_chunk(struct check *c, struct seen *s)
 {
-	uint32_t set = 0, leaked = 0, unmarked = 0;
+	uint32_t set = 0, leaked = 0, unmarked = 0, missing = 0;
 
 	if (!s->recorded) {
 		problem(c, "chunk %llx is referenced but not in the chunk map",
@@ -332,6 +372,7 @@ static void compare_chunk(struct check *c, struct seen *s)
 		set += bit;
 		leaked += bit && !met;
 		unmarked += met && !bit;
+		missing += s->more && s->more[i];
 	}
 	if (leaked)
 		problem(c, "chunk %llx: %u blocks are marked used but nothing refers to them",
@@ -339,6 +380,9 @@ static void compare_chunk(struct check *c, struct seen *s)
 	if (unmarked)
 		problem(c, "chunk %llx: %u blocks are in use but marked free",
 			(unsigned long long)s->id, unmarked);
+	if (missing)
+		problem(c, "chunk %llx: %u blocks are referenced less often than counted",
+			(unsigned long long)s->id, missing);
 	if (set != s->used)
 		problem(c, "chunk %llx: record says %u blocks used, bitmap %u",
 			(unsigned long long)s->id, s->used, set);
@@ -351,6 +395,7 @@ static void seen_free(struct check *c)
 			next = s->next;
 			free(s->met);
 			free(s->bits);
+			free(s->more);
 			free(s);
 		}
 }

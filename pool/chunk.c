@@ -200,6 +200,7 @@ void chunk_mark_dirty(struct pool *p, struct chunk *c)
 int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *p, struct err *e)
 {
 	unsigned copies = cd->copies & 15, class = cd->copies >> 4;
+	unsigned kind = cd->kind & ~CHUNK_F_SHARED;
 
 	if (cd->version != 1)
 		return err_set(e, ERR_VERSION, "chunk %llx: record version %u is not known",
@@ -207,15 +208,18 @@ int chunk_validate(const struct chunk_disk *cd, uint64_t id, const struct pool *
 	if (le64_get(cd->id) != id || !id)
 		return err_set(e, ERR_FORMAT, "chunk %llx: record names chunk %llx",
 			       (unsigned long long)id, (unsigned long long)le64_get(cd->id));
-	if (cd->kind < CHUNK_BOOT || cd->kind > CHUNK_DATA || copies < 1 || copies > COPIES_MAX ||
+	if (kind < CHUNK_BOOT || kind > CHUNK_DATA || copies < 1 || copies > COPIES_MAX ||
 	    class > CLASSES_MAX || cd->members_count < 1 || cd->members_count > SB_MEMBERS_MAX ||
 	    le32_get(cd->used_blocks) > p->chunk_blocks)
 		return err_set(e, ERR_FORMAT,
 			       "chunk %llx: kind, copies, members or use out of bounds",
 			       (unsigned long long)id);
-	if (class && (cd->kind != CHUNK_DATA || !p->classes[class][0]))
+	if (class && (kind != CHUNK_DATA || !p->classes[class][0]))
 		return err_set(e, ERR_FORMAT, "chunk %llx: class %u is not known",
 			       (unsigned long long)id, class);
+	if (cd->kind & CHUNK_F_SHARED && (kind != CHUNK_DATA || !p->refs_used))
+		return err_set(e, ERR_FORMAT, "chunk %llx: shared blocks where none can be",
+			       (unsigned long long)id);
 	for (unsigned i = 0; i < cd->members_count; i++) {
 		unsigned d = le16_get(cd->members[i].dev_id);
 
@@ -245,7 +249,8 @@ int chunk_load(struct pool *p, const struct chunk_disk *cd)
 	if (!c)
 		return -ENOMEM;
 	c->id = id;
-	c->kind = cd->kind;
+	c->kind = cd->kind & (uint8_t)~CHUNK_F_SHARED;
+	c->shared = cd->kind & CHUNK_F_SHARED;
 	c->copies = cd->copies & 15;
 	c->class = cd->copies >> 4;
 	c->nmembers = cd->members_count;
@@ -271,7 +276,7 @@ void chunk_to_disk(const struct chunk *c, struct chunk_disk *cd)
 {
 	memset(cd, 0, sizeof *cd);
 	cd->version = 1;
-	cd->kind = c->kind;
+	cd->kind = (uint8_t)(c->kind | (c->shared ? CHUNK_F_SHARED : 0));
 	cd->copies = (uint8_t)(c->copies | c->class << 4);
 	cd->members_count = c->nmembers;
 	cd->used_blocks = le32_of(c->used);

@@ -147,7 +147,8 @@ void class_to_sb(const struct pool *p, struct sb_disk *sb)
 		any |= p->classes[i + 1][0];
 	}
 	if (any)
-		sb->features_incompat = le64_of(SB_FEATURE_CLASSES);
+		sb->features_incompat =
+			le64_of(le64_get(sb->features_incompat) | SB_FEATURE_CLASSES);
 }
 
 /* ---- the class of a device ---- */

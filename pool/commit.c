@@ -128,7 +128,7 @@ static int step_frees(struct pool *p, void *arg)
 	struct commit *cm = arg;
 	int rc = space_apply_frees(p, &cm->need);
 
-	if (rc == ERR_NEED_NODE) {
+	if (rc == ERR_NEED_NODE && cm->need) {
 		cm->need_id = cm->need->id;
 		return ERR_LAST;
 	}
@@ -283,6 +283,8 @@ static void fill_sb(struct pool *p, struct sb_disk *sb, uint64_t txn, bool clean
 	root_to_disk(&p->space, &sb->space);
 	root_to_disk(&p->root, &sb->root);
 	class_to_sb(p, sb);
+	if (p->refs_used)
+		sb->features_incompat = le64_of(le64_get(sb->features_incompat) | SB_FEATURE_REFS);
 	for (unsigned k = 1; k <= COPIES_MAX; k++)
 		for (struct chunk *c = p->lists[CHUNK_BOOT][k].head; c; c = c->list_next)
 			if (boot < SB_BOOT_MAX)

@@ -80,7 +80,7 @@ static int step_find(struct vol *v, void *arg)
 		cv->lblk = cv->x.lblk + cv->x.blocks;
 		c = chunk_find(v->p, addr_chunk(cv->x.addr));
 		if (cv->x.codec != EXTENT_RESERVED && c &&
-		    (chunk_policy(c) != vol_policy(v) || c->draining))
+		    (chunk_policy(c) != vol_policy(v) || (c->draining && !c->shared)))
 			return 0;
 		cv->x.blocks = 0;
 	}
@@ -97,7 +97,7 @@ static int step_dirty(struct vol *v, void *arg)
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
 	/* A write into its middle leaves a first part that differs in length only. */
-	if (now.lblk != cv->x.lblk || now.blocks != cv->x.blocks ||
+	if (now.lblk != cv->x.lblk || now.blocks != cv->x.blocks || now.skip != cv->x.skip ||
 	    !addr_eq(now.addr, cv->x.addr) || now.birth != cv->x.birth)
 		return 0;
 	rc = delta_prepare(v, cv->object, cv->x.lblk, cv->x.blocks);
@@ -384,6 +384,8 @@ static void tally_other(struct tally *t, const struct pool *p, const struct chun
 			const struct extent *x)
 {
 	t->other_blocks += x->stored_blocks;
+	if (c && c->shared) /* others may hold on to it */
+		return;
 	for (unsigned i = 0; c && i < c->nmembers; i++)
 		if (class_holds(p, policy_class(t->policy), &p->devs[c->m[i].dev]))
 			t->raw_there += x->stored_blocks;

@@ -5,6 +5,7 @@
 #include "pool/chunk.h"
 #include "pool/ilog.h"
 #include "pool/journal.h"
+#include "pool/refs.h"
 #include "pool/sb.h"
 #include "pool/space.h"
 #include "pool/txn.h"
@@ -15,14 +16,16 @@ static void chunk_to_text(FILE *f, const struct btree_item *it)
 {
 	static const char *const kinds[] = {"?", "boot", "meta", "log", "data"};
 	const struct chunk_disk *cd = it->value;
+	unsigned kind = cd->kind & ~CHUNK_F_SHARED;
 
 	if (it->len != sizeof *cd) {
 		fprintf(f, "chunk: invalid (%u bytes)", it->len);
 		return;
 	}
-	fprintf(f, "chunk %" PRIx64 " %s copies %u class %u used %u created %" PRIu64,
-		le64_get(cd->id), kinds[cd->kind <= CHUNK_DATA ? cd->kind : 0], cd->copies & 15,
-		cd->copies >> 4, le32_get(cd->used_blocks), le64_get(cd->created_txn));
+	fprintf(f, "chunk %" PRIx64 " %s copies %u class %u used %u%s created %" PRIu64,
+		le64_get(cd->id), kinds[kind <= CHUNK_DATA ? kind : 0], cd->copies & 15,
+		cd->copies >> 4, le32_get(cd->used_blocks),
+		cd->kind & CHUNK_F_SHARED ? " shared" : "", le64_get(cd->created_txn));
 	for (unsigned i = 0; i < cd->members_count && i < SB_MEMBERS_MAX; i++) {
 		fprintf(f, " dev %u slot %u", le16_get(cd->members[i].dev_id),
 			le32_get(cd->members[i].slot));
@@ -48,6 +51,8 @@ static void item_to_text(FILE *f, uint64_t tree_id, uint8_t level, const struct 
 		journal_to_text(f, it);
 	} else if (tree_id == TREE_ROOT) {
 		vol_record_to_text(f, it);
+	} else if (tree_id == TREE_SPACE && it->key.type == SPACE_KEY_REFS) {
+		refs_to_text(f, it);
 	} else if (tree_id == TREE_SPACE) {
 		unsigned set = 0;
 

@@ -123,6 +123,8 @@ struct plan {
 	struct old old[OLD_MAX];
 	unsigned count;
 	struct extent left, right; /* what remains at the edges; blocks 0: nothing */
+	/* The new extent's blocks belong to another one too / to further pieces of this one. */
+	bool share, joins;
 };
 
 static void keep_left(struct plan *pl, const struct extent *x, uint64_t lblk)
@@ -149,11 +151,12 @@ static void keep_right(struct plan *pl, const struct extent *x, uint64_t end)
 	}
 }
 
-/* Is a piece of the compressed extent at addr left outside [lblk, end)? */
+/* Is a piece of the compressed extent at addr left outside [lblk, end)? Of the same one: a clone
+ * may lie beside it. */
 static int lz4_still_used(struct vol *v, uint64_t object, const struct old *o, uint64_t lblk,
 			  uint64_t end, bool *ret_used)
 {
-	uint64_t from = o->lblk - o->skip, to = from + EXTENT_LZ4_BLOCKS_MAX;
+	uint64_t start = o->lblk - o->skip, from = start, to = from + EXTENT_LZ4_BLOCKS_MAX;
 	struct extent x;
 
 	*ret_used = false;
@@ -164,7 +167,7 @@ static int lz4_still_used(struct vol *v, uint64_t object, const struct old *o, u
 			return 0;
 		if (rc)
 			return rc;
-		if (x.codec == EXTENT_LZ4 && addr_eq(x.addr, o->addr) &&
+		if (x.codec == EXTENT_LZ4 && addr_eq(x.addr, o->addr) && x.lblk - x.skip == start &&
 		    (x.lblk < lblk || x.lblk + x.blocks > end)) {
 			*ret_used = true;
 			return 0;
@@ -205,6 +208,7 @@ static int plan_make(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end
 	int rc;
 
 	pl->count = 0;
+	pl->share = pl->joins = false;
 	pl->left.blocks = pl->right.blocks = 0;
 	while (at < end) {
 		rc = extent_lookup(v, object, at, end, &x);
@@ -271,7 +275,8 @@ static void free_old(struct vol *v, struct plan *pl, unsigned i, uint64_t lblk, 
 		return;
 	/* Pieces of one compressed extent within the range: free with the first. */
 	for (unsigned k = 0; k < i; k++)
-		if (pl->old[k].codec == EXTENT_LZ4 && addr_eq(pl->old[k].addr, o->addr))
+		if (pl->old[k].codec == EXTENT_LZ4 && addr_eq(pl->old[k].addr, o->addr) &&
+		    pl->old[k].lblk - pl->old[k].skip == o->lblk - o->skip)
 			return;
 	space_free(v->p, o->addr, o->stored, false);
 	v->used_blocks -= o->stored;
@@ -310,7 +315,9 @@ static int plan_apply(struct vol *v, uint64_t object, struct plan *pl, uint64_t 
 			v->reserved_blocks += new_x->blocks;
 		} else {
 			v->logical_blocks += new_x->blocks;
-			v->used_blocks += new_x->stored_blocks;
+			v->used_blocks += pl->joins ? 0 : new_x->stored_blocks;
+			if (pl->share && !pl->joins)
+				space_ref(v->p, new_x->addr, new_x->stored_blocks);
 		}
 	}
 	v->rec_dirty = true;
@@ -368,6 +375,34 @@ int extent_replace_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64
 
 	*ret_left = from - lblk;
 	return rc;
+}
+
+/* As plan_step, for an extent whose blocks are in use already. */
+static int plan_share(struct vol *v, uint64_t object, const struct extent *x, struct plan *pl)
+{
+	struct old o = {.lblk = x->lblk, .addr = x->addr, .skip = x->skip};
+	uint64_t from;
+	int rc = plan_step(v, object, x->lblk, x->blocks, x, pl, &from);
+
+	pl->share = true;
+	if (!rc && x->codec == EXTENT_LZ4)
+		rc = lz4_still_used(v, object, &o, x->lblk, x->lblk + x->blocks, &pl->joins);
+	return rc;
+}
+
+int extent_share_prepare(struct vol *v, uint64_t object, const struct extent *x)
+{
+	struct plan pl;
+
+	return plan_share(v, object, x, &pl);
+}
+
+int extent_share(struct vol *v, uint64_t object, const struct extent *x)
+{
+	struct plan pl;
+	int rc = plan_share(v, object, x, &pl);
+
+	return rc ? rc : plan_apply(v, object, &pl, x->lblk, x->lblk + x->blocks, x);
 }
 
 int extent_replace_with(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,

@@ -48,6 +48,13 @@ int extent_replace_with(struct vol *v, uint64_t object, uint64_t lblk, uint64_t 
  * ERR_NEED_NODE as long as the lock is held. For changes that must come together with others. */
 int extent_replace_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,
 			   uint64_t *ret_left);
+/* Make the blocks of x refer to what another extent refers to as well: like extent_replace() with
+ * x, which is that one or a part of it, and the blocks get one reference more (refs.h). Prepare: as
+ * above. The frees it queues have to be reserved by the caller when several come together. */
+int extent_share(struct vol *v, uint64_t object, const struct extent *x);
+int extent_share_prepare(struct vol *v, uint64_t object, const struct extent *x);
+/* Most frees and references that one step queues. */
+#define EXTENT_STEP_FREES 101u
 /* Count mapped (not reserved) and unmapped blocks in a range of at most EXTENT_BLOCKS_MAX blocks.
  */
 int extent_count(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, uint64_t *ret_mapped,

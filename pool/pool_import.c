@@ -437,6 +437,7 @@ static void sb_take(struct pool *p, const struct sb_disk *sb)
 	p->sb_seq = p->sb_seq_all = le64_get(sb->seq);
 	p->log_epoch = le64_get(sb->log_epoch);
 	class_from_sb(p, sb);
+	p->refs_used = le64_get(sb->features_incompat) & SB_FEATURE_REFS;
 }
 
 static int import_steps(struct import *im, struct err *e)

@@ -82,10 +82,12 @@ struct chunk {
 	bool dirty;	 /* record or bitmap differs from the trees */
 	bool new_record; /* not in the trees yet */
 	bool is_write_point, condemned;
-	bool moving;   /* its members stay as they are: one is on its way, or trim.h */
-	bool usable;   /* some member's device takes writes, and it is not being emptied */
-	bool draining; /* being emptied: squeeze.h */
-	bool planned;  /* would be emptied: used while a plan is made */
+	bool moving;	   /* its members stay as they are: one is on its way, or trim.h */
+	bool usable;	   /* some member's device takes writes, and it is not being emptied */
+	bool draining;	   /* being emptied: squeeze.h */
+	bool shared;	   /* some block has more than one reference: refs.h */
+	uint64_t refs_txn; /* the last in which counts of its blocks were to change */
+	bool planned;	   /* would be emptied: used while a plan is made */
 	struct chunk *hash_next, *dirty_next, *list_next;
 };
 struct chunk_list {
@@ -96,9 +98,15 @@ struct chunk_list {
 };
 
 /* ---- transactions ---- */
+enum free_kind {
+	FREE_ONE,  /* one reference less */
+	FREE_REF,  /* one more */
+	FREE_DONE, /* found to be the last one: freed already */
+};
 struct free_ext {
 	struct addr addr;
 	uint32_t blocks;
+	uint32_t kind;
 };
 struct slot_free {
 	uint16_t dev;
@@ -111,6 +119,7 @@ struct txn {
 	bool durable;
 	struct free_ext *frees;
 	size_t frees_count, frees_cap, frees_done;
+	size_t refs_nodes; /* about so many nodes will change with counts of references */
 	struct slot_free *slots;
 	size_t slots_count, slots_cap;
 	unsigned data_io; /* data writes under way that belong to it */
@@ -171,6 +180,8 @@ struct pool {
 	uint64_t resync_after_ns; /* not tried again before */
 	bool reap_wanted;
 	bool any_reservation; /* some volume has, or had, a reservation */
+	bool refs_used;	      /* extents are, or were, shared */
+	unsigned exact_walks; /* that must meet all that is in use: nothing is shared meanwhile */
 
 	struct pool_scrub_status scrub;
 	bool mover_wanted, mover_running, rebalancing;

@@ -239,10 +239,13 @@ static int run(struct resync *r)
 {
 	struct pool *p = r->p;
 	const struct walk_ops ops = {on_node, on_item, on_bad};
-	int rc = txn_commit_wait(p); /* all older changes on disk, new members recorded */
+	int rc;
 
+	walk_exact(p, true);
+	rc = txn_commit_wait(p); /* all older changes on disk, new members recorded */
 	if (!rc)
 		rc = walk_live(p, r->since, &ops, r);
+	walk_exact(p, false);
 	if (!rc && r->skipped)
 		rc = -EIO; /* what could not be read now may be readable later */
 	if (!rc)

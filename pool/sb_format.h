@@ -25,15 +25,18 @@
 #define SB_MEMBERS_MAX	 6 /* 4 copies, and members on their way */
 #define SB_CLASSES_MAX	 7 /* device classes that policies name */
 
-#define SB_FEATURE_CLASSES    1ull		 /* chunks and volumes name device classes */
-#define SB_FEATURES_INCOMPAT  SB_FEATURE_CLASSES /* an unknown bit refuses the import */
-#define SB_FEATURES_RO_COMPAT 0ull		 /* an unknown bit allows read-only import */
+#define SB_FEATURE_CLASSES 1ull /* chunks and volumes name device classes */
+#define SB_FEATURE_REFS	   2ull /* blocks have counts of references: refs_format.h */
+/* An unknown bit refuses the import / allows it read-only. */
+#define SB_FEATURES_INCOMPAT  (SB_FEATURE_CLASSES | SB_FEATURE_REFS)
+#define SB_FEATURES_RO_COMPAT 0ull
 
 enum { SB_FLAG_CLEAN = 1, SB_FLAG_REBALANCE = 2 };
 /* exported: no log to replay, nobody has it */
 /* TAKEN: with EVACUATE: a spare has taken the place of this one, which was lost */
 enum { DEV_F_EVACUATE = 1, DEV_F_SPARE = 2, DEV_F_TAKEN = 4 };
 enum { CHUNK_BOOT = 1, CHUNK_META = 2, CHUNK_LOG = 3, CHUNK_DATA = 4 };
+#define CHUNK_F_SHARED 0x80u /* beside the kind: some block has more than one reference */
 
 struct sb_root_disk { /* 32 bytes: a tree */
 	struct node_ptr_disk ptr;
@@ -48,7 +51,7 @@ struct chunk_member_disk { /* 16 bytes */
 };
 struct chunk_disk { /* 120 bytes: item of the chunk map, key (chunk id, 1, 0) */
 	uint8_t version;
-	uint8_t kind;	/* CHUNK_* */
+	uint8_t kind;	/* CHUNK_* and CHUNK_F_SHARED */
 	uint8_t copies; /* what the policy wants; high 4 bits: class, 1..7 in the table, 0 = any */
 	uint8_t members_count;
 	le32 used_blocks;

@@ -170,7 +170,11 @@ int scrub_chunks(struct pool *p, const uint64_t *ids, unsigned n)
 	s.buf = aligned_alloc(BLOCK_SIZE, EXTENT_BLOCKS_MAX * BLOCK_SIZE);
 	if (!s.buf)
 		return -ENOMEM;
-	rc = walk_live(p, 0, &ops, &s);
+	walk_exact(p, true);
+	rc = txn_commit_wait(p);
+	if (!rc)
+		rc = walk_live(p, 0, &ops, &s);
+	walk_exact(p, false);
 	free(s.buf);
 	return rc;
 }

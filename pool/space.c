@@ -4,6 +4,7 @@
 #include "pool/class.h"
 #include "pool/discard.h"
 #include "pool/place.h"
+#include "pool/refs.h"
 #include "pool/txn.h"
 #include "pool/vol_types.h"
 
@@ -414,14 +415,44 @@ int space_free_reserve(struct pool *p, size_t more)
 	return 0;
 }
 
-static int txn_add_free(struct pool *p, struct addr a, uint32_t blocks)
+/* Does it go on where the newest change of the queue ends, or end where that begins? */
+static bool merge_free(struct txn *t, struct addr a, uint32_t blocks, uint32_t kind)
+{
+	struct free_ext *f = &t->frees[t->frees_count - 1];
+
+	if (t->frees_count == t->frees_done || f->kind != kind || kind == FREE_DONE || !f->blocks ||
+	    addr_chunk(f->addr) != addr_chunk(a))
+		return false;
+	if (addr_block(f->addr) + f->blocks != addr_block(a)) {
+		if (addr_block(a) + blocks != addr_block(f->addr))
+			return false;
+		f->addr = a;
+	}
+	f->blocks += blocks;
+	return true;
+}
+
+/* Counts of references of c will change: the groups of a chunk lie together, so it is a few nodes
+ * at most, however many changes there are. */
+static void expect_refs(struct pool *p, struct chunk *c)
+{
+	if (c->refs_txn == p->open->nr)
+		return;
+	c->refs_txn = p->open->nr;
+	p->open->refs_nodes += 1 + p->chunk_blocks / (REFS_GROUP * 8);
+}
+
+static int txn_add_free(struct pool *p, struct chunk *c, struct addr a, uint32_t blocks,
+			uint32_t kind)
 {
 	struct txn *t = p->open;
 	int rc = space_free_reserve(p, 1);
 
-	if (rc)
+	if (rc || merge_free(t, a, blocks, kind))
 		return rc;
-	t->frees[t->frees_count++] = (struct free_ext){a, blocks};
+	t->frees[t->frees_count++] = (struct free_ext){a, blocks, kind};
+	if (kind == FREE_REF || (kind == FREE_ONE && c->shared))
+		expect_refs(p, c);
 	return 0;
 }
 
@@ -445,36 +476,71 @@ void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten)
 		chunk_mark_dirty(p, c);
 		return;
 	}
-	if (txn_add_free(p, a, blocks))
+	if (txn_add_free(p, c, a, blocks, FREE_ONE))
 		pool_fault_locked(p, -ENOMEM, "queue freed blocks");
+}
+
+void space_ref(struct pool *p, struct addr a, uint32_t blocks)
+{
+	struct chunk *c = chunk_find(p, addr_chunk(a));
+
+	assert(c && c->kind == CHUNK_DATA);
+	if (txn_add_free(p, c, a, blocks, FREE_REF))
+		pool_fault_locked(p, -ENOMEM, "queue references");
+}
+
+static void take_bits(struct pool *p, struct chunk *c, uint32_t first, uint32_t blocks)
+{
+	for (uint32_t i = first; i < first + blocks; i++) {
+		bit_clear(c->bits, i);
+		bit_set(c->busy, i);
+	}
+	c->used -= blocks;
+	c->busy_count += blocks;
+	chunk_mark_dirty(p, c);
+}
+
+void space_freed(struct pool *p, struct chunk *c, uint32_t first, uint32_t blocks)
+{
+	take_bits(p, c, first, blocks);
+	if (txn_add_free(p, c, addr_make(c->id, first), blocks, FREE_DONE))
+		pool_fault_locked(p, -ENOMEM, "queue freed blocks");
+}
+
+static int apply_plain(struct pool *p, struct chunk *c, uint32_t first, uint32_t blocks)
+{
+	for (uint32_t i = first; i < first + blocks; i++)
+		if (!bit_get(c->bits, i) || bit_get(c->busy, i)) {
+			pool_fault_locked(p, ERR_FORMAT,
+					  "free a free block: the pool is damaged, run `tarn pool "
+					  "check`");
+			return ERR_FAULTED;
+		}
+	take_bits(p, c, first, blocks);
+	return 0;
 }
 
 int space_apply_frees(struct pool *p, struct chunk **ret_need)
 {
 	struct txn *t = p->open;
 
+	*ret_need = NULL;
 	for (; t->frees_done < t->frees_count; t->frees_done++) {
-		struct free_ext *f = &t->frees[t->frees_done];
-		struct chunk *c = chunk_find(p, addr_chunk(f->addr));
-		uint32_t first = addr_block(f->addr);
+		struct free_ext f = t->frees[t->frees_done];
+		struct chunk *c = chunk_find(p, addr_chunk(f.addr));
+		int rc;
 
+		if (f.kind == FREE_DONE)
+			continue;
 		if (!c->bits) {
 			*ret_need = c;
 			return ERR_NEED_NODE;
 		}
-		for (uint32_t i = first; i < first + f->blocks; i++) {
-			if (!bit_get(c->bits, i) || bit_get(c->busy, i)) {
-				pool_fault_locked(p, ERR_FORMAT,
-						  "free a free block: the pool is damaged, run "
-						  "`tarn pool check`");
-				return ERR_FAULTED;
-			}
-			bit_clear(c->bits, i);
-			bit_set(c->busy, i);
-		}
-		c->used -= f->blocks;
-		c->busy_count += f->blocks;
-		chunk_mark_dirty(p, c);
+		rc = f.kind == FREE_REF || c->shared
+			     ? refs_apply(p, c, t->frees_done)
+			     : apply_plain(p, c, addr_block(f.addr), f.blocks);
+		if (rc)
+			return rc;
 	}
 	return 0;
 }
@@ -530,7 +596,7 @@ static int load_step(struct pool *p, void *arg)
 
 	if (!c || c->bits)
 		return 0;
-	rc = btree_get(&p->space, (struct key){id, 1, 0}, &it);
+	rc = btree_get(&p->space, (struct key){id, SPACE_KEY_BITMAP, 0}, &it);
 	if (rc)
 		return rc == -ENOENT ? ERR_FORMAT : rc;
 	if (it.len != bytes)

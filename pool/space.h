@@ -51,13 +51,18 @@ int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr);
 /* Make sure that `more` frees can be queued without memory. -ENOMEM. Lock held. */
 #define SPACE_FREES_SPARE 128u /* more than one step of an operation frees */
 int space_free_reserve(struct pool *p, size_t more);
-/* Free blocks after the open transaction is durable. unwritten: no I/O to them was ever started:
- * reusable at once. */
+/* Let go of one reference; blocks that had no other are free after the open transaction is durable.
+ * unwritten: no I/O to them was ever started: reusable at once. */
 void space_free(struct pool *p, struct addr a, uint32_t blocks, bool unwritten);
+/* One reference more to blocks of data that have one (refs.h). */
+void space_ref(struct pool *p, struct addr a, uint32_t blocks);
+/* Applying a free: these blocks of c have no reference left. After space_free_reserve(). */
+void space_freed(struct pool *p, struct chunk *c, uint32_t first, uint32_t blocks);
 
 /* Load a chunk's bitmap. Yields; no lock held. */
 int space_load(struct pool *p, uint64_t chunk_id);
-/* At the freeze: apply the open transaction's queued frees. ERR_NEED_NODE + *ret_need as above. */
+/* At the freeze: apply the open transaction's queued frees. ERR_NEED_NODE + *ret_need as above, or
+ * with *ret_need NULL: a node of p->space. */
 int space_apply_frees(struct pool *p, struct chunk **ret_need);
 /* Transactions that are durable and unread: make their freed blocks and slots available. */
 void space_release(struct pool *p);

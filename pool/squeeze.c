@@ -15,8 +15,9 @@
 
 static bool can_be_emptied(const struct chunk *c)
 {
+	/* Writing shared data anew would give each of its owners a copy. */
 	return c->kind == CHUNK_DATA && c->used && c->usable && !c->draining && !c->moving &&
-	       !c->condemned && !c->is_write_point;
+	       !c->condemned && !c->is_write_point && !c->shared;
 }
 
 /* Blocks for data of a policy that are free and promised to nobody, less the margin. */

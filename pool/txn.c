@@ -165,12 +165,13 @@ int txn_step(struct pool *p, struct btree *bt, txn_step_fn *fn, void *arg)
 
 /* ---- the gate ---- */
 
+/* What the commit will have to write, with what queued references are going to change. */
 static uint64_t dirty_nodes(struct pool *p)
 {
 	struct node_cache_stats s;
 
 	node_cache_stats(p->cache, &s);
-	return s.dirty_nodes;
+	return s.dirty_nodes + p->open->refs_nodes;
 }
 
 int txn_enter(struct pool *p, bool never_full)

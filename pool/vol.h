@@ -108,6 +108,15 @@ int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const 
  * ranges take several atomic steps, from the end downwards; on an error the later part may have
  * been done. Never fails with -ENOSPC but for unaligned edges. */
 int vol_punch(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_fn *fn, void *arg);
+/* Make [dst_off, dst_off+len) equal to [src_off, src_off+len) of an object of the same or another
+ * volume of the pool by sharing its blocks where that is possible, else by copying; the ranges may
+ * not overlap (-EINVAL). Several atomic steps from the start upwards, fn with each; *ret_done,
+ * bytes, is set before fn runs to what will then be done, and says after an error what is. A sync
+ * of dst makes it durable, by a commit. Cost: O(extents) of the range, no I/O but for nodes; it may
+ * wait for a commit when the source is dirty. */
+int vol_clone_range(struct vol *src, uint64_t src_object, uint64_t src_off, struct vol *dst,
+		    uint64_t dst_object, uint64_t dst_off, uint64_t len, vol_fn *fn, void *arg,
+		    uint64_t *ret_done);
 /* Promise space for the holes in [off, off+len) (fallocate). fn as for vol_write. */
 int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_fn *fn, void *arg);
 /* Next data / hole at or after off: 0 and *ret_off, or -ENXIO when no data follows. Reserved ranges

@@ -260,6 +260,16 @@ static int live_tree(struct pool *p, uint64_t tree_id, uint64_t birth_min,
 	return rc == -ENOENT ? 0 : rc;
 }
 
+void walk_exact(struct pool *p, bool on)
+{
+	lock_take(&p->lock);
+	if (on)
+		p->exact_walks++;
+	else
+		p->exact_walks--;
+	lock_drop(&p->lock);
+}
+
 int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg)
 {
 	uint64_t id = 0;

@@ -103,6 +103,15 @@ int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_
 	return vol_punch(v, object, off, len, fn, arg);
 }
 
+int vol_clone_range(struct vol *src, uint64_t src_object, uint64_t src_off, struct vol *dst,
+		    uint64_t dst_object, uint64_t dst_off, uint64_t len, vol_fn *fn, void *arg,
+		    uint64_t *ret_done)
+{
+	(void)src, (void)src_object, (void)src_off;
+	*ret_done = 0;
+	return vol_punch(dst, dst_object, dst_off, len, fn, arg);
+}
+
 int vol_seek_data(struct vol *v, uint64_t object, uint64_t off, uint64_t *ret_off)
 {
 	(void)v, (void)object;

@@ -79,6 +79,26 @@ static void punch_at(struct scenario *s, uint64_t off, uint64_t len)
 		hist_ack(s->h, op);
 }
 
+/* A write by way of another object, which keeps a reference. */
+static void clone_at(struct scenario *s, uint64_t off, uint64_t len)
+{
+	uint64_t done, stage = VOL_OBJECT_FIRST + 1;
+	uint8_t *buf = malloc(len);
+	if (!buf)
+		abort();
+	struct hist_op *op = hist_write(s->h, 0, off, len, STAMP_HALF);
+	hist_fill(s->h, op, buf);
+	int rc = vol_write(s->v, stage, off, len, buf, NULL, NULL);
+	if (!rc)
+		rc = pool_commit(s->rig.pool);
+	if (!rc)
+		rc = vol_clone_range(s->v, stage, off, s->v, VOL_OBJECT_FIRST, off, len, NULL, NULL,
+				     &done);
+	if (step(s, rc, "clone", NULL))
+		hist_ack(s->h, op);
+	free(buf);
+}
+
 static void change(struct scenario *s, unsigned first, unsigned n, bool put)
 {
 	struct hist_key keys[ITEM_KEYS_MAX];
@@ -115,6 +135,7 @@ static void work(struct scenario *s)
 	write_at(s, 150 * HIST_BLOCK, 300 * HIST_BLOCK, STAMP_HALF);
 	punch_at(s, 10 * HIST_BLOCK + 100, 30 * HIST_BLOCK);
 	commit_now(s);
+	clone_at(s, 30 * HIST_BLOCK, 200 * HIST_BLOCK);
 	change(s, 4, 8, false);
 	write_at(s, 12 * HIST_BLOCK, 50 * HIST_BLOCK, STAMP_RANDOM);
 	write_at(s, 201 * HIST_BLOCK + 7, 60, STAMP_RANDOM);

@@ -197,6 +197,70 @@ static void do_reserve(struct model *m)
 		o->promised[b] |= !o->mapped[b];
 }
 
+/* Blocks that do not match are copied in pieces of the engine's choice: which of them became data
+ * it may say itself. */
+static void ask_mapped(struct model *m, struct object *o, uint64_t off, uint64_t len)
+{
+	for (uint64_t b = off / BLOCK; b * BLOCK < off + len; b++) {
+		uint64_t at = o->base + b * BLOCK, got = 0;
+		int rc = vol_seek_data(m->v, o->number, at, &got);
+		if (rc && rc != -ENXIO)
+			fail(m, "vol_seek_data: %d", rc);
+		o->mapped[b] = !rc && got == at;
+	}
+}
+
+static void clone_model(struct object *from, uint64_t src, struct object *to, uint64_t dst,
+			uint64_t len)
+{
+	uint64_t first = (dst + BLOCK - 1) / BLOCK, last = (dst + len) / BLOCK;
+	memmove(to->data + dst, from->data + src, len);
+	for (uint64_t b = dst / BLOCK; b * BLOCK < dst + len; b++) {
+		bool whole = b >= first && b < last;
+		to->mapped[b] = !whole || from->mapped[(src + b * BLOCK - dst) / BLOCK];
+		to->promised[b] &= !whole;
+	}
+}
+
+static void do_clone(struct model *m)
+{
+	struct object *from = pick_object(m), *to = pick_object(m);
+	uint64_t src, dst, len, done = 0;
+	pick_range(m, &src, &len);
+	dst = rng_below(&m->rng, (uint64_t)BLOCKS * BLOCK - len + 1);
+	if (!rng_chance(&m->rng, 1, 8))
+		dst = dst / BLOCK * BLOCK + src % BLOCK;
+	if (dst + len > (uint64_t)BLOCKS * BLOCK)
+		return;
+	if (rng_chance(&m->rng, 1, 3))
+		expect(m, pool_commit(m->rig.pool), "pool_commit");
+	bool onto = from == to && src < dst + len && dst < src + len;
+	if (!onto && (src ^ dst) % BLOCK) { /* so that no promise is in the way */
+		expect(m, vol_punch(m->v, to->number, to->base + dst, len, NULL, NULL),
+		       "vol_punch");
+		punch_model(to, dst, len);
+	}
+	int rc = vol_clone_range(m->v, from->number, from->base + src, m->v, to->number,
+				 to->base + dst, len, NULL, NULL, &done);
+	if (onto) {
+		if (len && rc != -EINVAL)
+			fail(m, "vol_clone_range onto itself: %d", rc);
+		return;
+	}
+	expect(m, rc, "vol_clone_range");
+	if (done != len)
+		fail(m, "vol_clone_range: %llu bytes of %llu", (unsigned long long)done,
+		     (unsigned long long)len);
+	if ((src ^ dst) % BLOCK) {
+		memmove(to->data + dst, from->data + src, len);
+		ask_mapped(m, to, dst, len);
+	} else {
+		clone_model(from, src, to, dst, len);
+	}
+	if (rng_chance(&m->rng, 1, 4))
+		compare(m, to, dst, len);
+}
+
 static void do_seek(struct model *m)
 {
 	struct object *o = pick_object(m);
@@ -450,7 +514,8 @@ static void one_op(struct model *m)
 		do_write,     do_write,	    do_write,	    do_write,	do_write,   do_read,
 		do_read,      do_read,	    do_punch,	    do_punch,	do_seek,    do_seek,
 		do_bytes,     do_change,    do_change,	    do_change,	do_query,   do_query,
-		do_seek_item, do_seek_item, do_write_items, do_refused, do_reserve,
+		do_seek_item, do_seek_item, do_write_items, do_refused, do_reserve, do_clone,
+		do_clone,     do_clone,
 	};
 	if (rng_chance(&m->rng, 1, 100))
 		do_commit(m);

@@ -51,6 +51,7 @@
 	X(ITEM_CHANGES, "item changes")                                  \
 	X(CHECKS, "pool checks")                                         \
 	X(PUNCHES, "discards of volumes")                                \
+	X(CLONES, "clones within and between volumes")                   \
 	X(DISCARDS, "discards of devices")                               \
 	X(REFUSED, "commands refused cleanly")                           \
 	X(VOL_TRASHED, "volumes thrown away")                            \

@@ -9,7 +9,8 @@
 #include "tests/sim/sim_reactor.h"
 #include "tests/sim/world.h"
 
-#define WHY 512
+#define WHY	     512
+#define STAGE_OBJECT (1ull << 40) /* + worker: what is cloned from there */
 
 struct range {
 	unsigned space;
@@ -27,7 +28,7 @@ static bool raced(const struct ctx *c)
 /* Does it take several steps, so that an error may leave some of it done? */
 static bool in_steps(const char *what)
 {
-	return !strcmp(what, "vol_punch");
+	return !strcmp(what, "vol_punch") || !strcmp(what, "vol_clone_range");
 }
 
 /* Settle an operation: acknowledged, refused cleanly, or open when the policy allows for loss. */
@@ -107,6 +108,17 @@ static void log_op(struct ctx *c, const char *what, struct range r, const struct
 		  what, r.space, (unsigned long long)r.off, (unsigned long long)r.len);
 }
 
+static struct wvol *pick_volume(struct world *w, struct sim_rng *g)
+{
+	unsigned first = (unsigned)rng_below(g, WORLD_VOLS_MAX);
+	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
+		struct wvol *v = &w->vol[(first + i) % WORLD_VOLS_MAX];
+		if (v->state == WVOL_LIVE && v->v && !v->closing)
+			return v;
+	}
+	return NULL;
+}
+
 /* ---- data ---- */
 
 static void object_number(struct ctx *c, const struct item_change *ch, int rc)
@@ -181,6 +193,50 @@ static void do_punch(struct ctx *c)
 	if (rc == -ENOSPC && r.off % HIST_BLOCK == 0 && len % HIST_BLOCK == 0)
 		world_fail(c->w, "vol_punch of whole blocks on %s: ENOSPC", c->v->name);
 	settle(c, op, rc, "vol_punch");
+}
+
+/* A write whose bytes come by way of an object of the worker's own, in this volume or another. What
+ * lay there before may be shared still. */
+static int stage_and_clone(struct ctx *c, struct wvol *from, struct range r)
+{
+	const struct hist_space *s = hist_space(c->v->h, r.space);
+	uint64_t stage = STAGE_OBJECT + c->k->id, at = s->base + r.off, done = 0;
+	c->k->doing = "vol_write of what is cloned";
+	int rc = vol_write(from->v, stage, at, r.len, c->k->buf, NULL, NULL);
+	if (!rc && rng_chance(c->g, 2, 3))
+		rc = pool_commit(c->w->pool);
+	c->k->doing = "vol_clone_range";
+	if (!rc)
+		rc = vol_clone_range(from->v, stage, at, c->v->v, s->object, at, r.len, NULL, NULL,
+				     &done);
+	if (!rc && done != r.len)
+		world_fail(c->w, "vol_clone_range: %llu bytes of %llu", (unsigned long long)done,
+			   (unsigned long long)r.len);
+	if (!rc && rng_chance(c->g, 1, 4))
+		vol_punch(from->v, stage, at, r.len, NULL, NULL);
+	return rc;
+}
+
+static void do_clone(struct ctx *c)
+{
+	struct range r = pick_range(c, write_max(c->w));
+	struct hist_op *op = hist_write(c->v->h, r.space, r.off, r.len,
+					(enum stamp_style)rng_below(c->g, STAMP_STYLES));
+	struct wvol *from = rng_chance(c->g, 1, 2) ? pick_volume(c->w, c->g) : c->v;
+	if (!from)
+		from = c->v;
+	hist_fill(c->v->h, op, c->k->buf);
+	log_op(c, "clone", r, op);
+	from->users++;
+	int rc = stage_and_clone(c, from, r);
+	from->users--;
+	world_log(c->w, "w%u %s op %u from %s -> %d", c->k->id, c->v->name, hist_seq(op),
+		  from->name, rc);
+	cover_hit(COVER_CLONES);
+	if (rc && rc != -ENOSPC && world_excuses(c->w, from, rc))
+		c->k->doing = NULL; /* may have been done in part */
+	else
+		settle(c, op, rc, "vol_clone_range");
 }
 
 static void do_sync(struct ctx *c)
@@ -314,17 +370,6 @@ static void do_status(struct ctx *c)
 		world_fail(c->w, "vol_info_get: name %s of %s", info.name, c->v->name);
 }
 
-static struct wvol *pick_volume(struct world *w, struct sim_rng *g)
-{
-	unsigned first = (unsigned)rng_below(g, WORLD_VOLS_MAX);
-	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
-		struct wvol *v = &w->vol[(first + i) % WORLD_VOLS_MAX];
-		if (v->state == WVOL_LIVE && v->v && !v->closing)
-			return v;
-	}
-	return NULL;
-}
-
 static enum wop pick_op(struct world *w, struct sim_rng *g)
 {
 	unsigned sum = 0;
@@ -353,6 +398,9 @@ static void do_op(struct ctx *c, enum wop op)
 		break;
 	case WOP_PUNCH:
 		do_punch(c);
+		break;
+	case WOP_CLONE:
+		do_clone(c);
 		break;
 	case WOP_SYNC:
 		do_sync(c);

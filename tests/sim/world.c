@@ -146,7 +146,7 @@ static void weights_init(struct world *w)
 		[WOP_SEEK] = 2,	   [WOP_COMMIT] = 2,   [WOP_RESIZE] = 1,      [WOP_CREATE] = 1,
 		[WOP_DESTROY] = 1, [WOP_CHECK] = 1,    [WOP_STATUS] = 1,      [WOP_SLEEP] = 8,
 		[WOP_TRASH] = 1,   [WOP_RESTORE] = 2,  [WOP_EMPTY_TRASH] = 1, [WOP_COPIES] = 1,
-		[WOP_RENAME] = 1,  [WOP_PROPERTY] = 1,
+		[WOP_RENAME] = 1,  [WOP_PROPERTY] = 1, [WOP_CLONE] = 6,
 	};
 	for (unsigned i = 0; i < WOP_COUNT; i++) {
 		if (i == WOP_CLASS)

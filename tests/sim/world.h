@@ -87,6 +87,7 @@ enum wop { /* kinds of operations; weights differ by seed */
 	   WOP_WRITE,
 	   WOP_READ,
 	   WOP_PUNCH,
+	   WOP_CLONE,
 	   WOP_SYNC,
 	   WOP_CHANGE,
 	   WOP_QUERY,

@@ -9,6 +9,7 @@
 #define VOLS_MAX     16
 #define PREPARED_MAX 256
 #define PUNCH_STEP   64 /* blocks per atomic step */
+#define CLONE_STEP   (64u << 10)
 #define TOTAL_BYTES  (4ull << 30)
 
 struct entry {
@@ -492,6 +493,31 @@ int vol_reserve(struct vol *v, uint64_t id, uint64_t off, uint64_t len, vol_fn *
 	for (uint64_t i = off / BLOCK_SIZE; !r && i <= (off + len - 1) / BLOCK_SIZE; i++)
 		block(object(&v->s, id, true), i, true);
 	lock_drop(&v->lock);
+	return r;
+}
+
+/* In steps, so that fn runs several times. */
+int vol_clone_range(struct vol *src, uint64_t src_id, uint64_t src_off, struct vol *dst,
+		    uint64_t dst_id, uint64_t dst_off, uint64_t len, vol_fn *fn, void *arg,
+		    uint64_t *ret_done)
+{
+	uint8_t *buf = malloc(CLONE_STEP);
+	int r = 0;
+
+	*ret_done = 0;
+	if (src == dst && src_id == dst_id && src_off < dst_off + len && dst_off < src_off + len)
+		r = -EINVAL;
+	while (!r && *ret_done < len) {
+		uint64_t done = *ret_done, n = len - done < CLONE_STEP ? len - done : CLONE_STEP;
+
+		r = vol_read(src, src_id, src_off + done, n, buf);
+		*ret_done = done + n;
+		if (!r)
+			r = vol_write(dst, dst_id, dst_off + done, n, buf, fn, arg);
+		if (r)
+			*ret_done = done;
+	}
+	free(buf);
 	return r;
 }
 

@@ -462,6 +462,41 @@ static void test_fallocate(void **state)
 	fs_file_close(f);
 }
 
+static void test_clone(void **state)
+{
+	struct env *t = *state;
+	uint64_t a = make(t, 1, "a", S_IFREG | 0644), b = make(t, 1, "b", S_IFREG | 06755), n;
+	struct fs_file *fa = open_ino(t, a), *fb = open_ino(t, b), *d = open_ino(t, 1);
+	static char buf[300000];
+
+	for (size_t i = 0; i < sizeof(buf); i++)
+		buf[i] = (char)(i * 31 >> 7);
+	assert_int_equal(fs_write(fa, 0, 5, "small", 0), 0);
+	assert_int_equal(fs_clone_range(fa, 0, fb, 0, 100, 0, &n), 0);
+	assert_int_equal(n, 5);
+	read_back(fb, 0, "small", 5);
+	assert_int_equal(fs_write(fa, 0, sizeof(buf), buf, 0), 0);
+	assert_int_equal(fs_clone_range(fa, 0, fb, 10, 1 << 20, FS_WRITE_KILL_PRIV, &n), 0);
+	assert_int_equal(n, sizeof(buf));
+	assert_int_equal(attr_of(t, b).size, sizeof(buf) + 10);
+	assert_int_equal(attr_of(t, b).mode, S_IFREG | 0755);
+	read_back(fb, 0, "small", 5);
+	read_back(fb, 10, buf, sizeof(buf));
+	assert_int_equal(fs_clone_range(fa, sizeof(buf), fb, 0, 1, 0, &n), 0);
+	assert_int_equal(n, 0);
+	assert_int_equal(fs_clone_range(fb, 0, fb, 10, 11, 0, &n), -EINVAL);
+	assert_int_equal(fs_clone_range(d, 0, fb, 0, 11, 0, &n), -EISDIR);
+	/* An error in the middle: what was done counts. */
+	fake_vol_fail_after(t->vol, 3, -EIO);
+	assert_int_equal(fs_clone_range(fa, 0, fb, 0, sizeof(buf), 0, &n), 0);
+	assert_in_range(n, 1, sizeof(buf) - 1);
+	fake_vol_fail_after(t->vol, 0, 0);
+	read_back(fb, 0, buf, (uint32_t)n);
+	fs_file_close(fa);
+	fs_file_close(fb);
+	fs_file_close(d);
+}
+
 static void test_orphans(void **state)
 {
 	struct env *t = *state;
@@ -602,6 +637,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_readdir, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_xattr, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fallocate, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_clone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_orphans, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reap_stops, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forget, setup, teardown),
