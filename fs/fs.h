@@ -33,6 +33,7 @@ struct fs_options {
 	uint8_t seed[16];	     /* randomness for a new tree's name hash */
 	bool read_only;		     /* every change is refused with -EROFS */
 	bool atime;		     /* reads set atime, by the relatime rule */
+	bool keep_orphans;	     /* reap nothing that a crash left (repair) */
 	struct reactor *bg;	     /* where the reaper runs; NULL: reap at once */
 };
 
