@@ -36,6 +36,7 @@ struct fs_options {
 	bool atime;		     /* reads set atime, by the relatime rule */
 	bool atime_strict;	     /* and each read does */
 	bool atime_no_dirs;	     /* but not reads of directories */
+	bool keep_orphans;	     /* reap nothing that a crash left (repair) */
 	struct reactor *bg;	     /* where the reaper runs; NULL: reap at once */
 };
 

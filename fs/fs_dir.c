@@ -24,9 +24,9 @@ static bool is_dot(const char *name)
 	return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
-static uint64_t slot_of(const struct fs *fs, const char *name, size_t len)
+static uint64_t slot_of(const uint8_t hash_key[16], const char *name, size_t len)
 {
-	uint64_t h = fs_hash(fs->hash_key, name, len) >> 1;
+	uint64_t h = fs_hash(hash_key, name, len) >> 1;
 
 	if (h < FS_SLOT_MIN)
 		h += FS_SLOT_MIN;
@@ -36,7 +36,7 @@ static uint64_t slot_of(const struct fs *fs, const char *name, size_t len)
 int fs_dent_find(struct fs_tx *t, uint64_t dir, const char *name, size_t len, struct fs_dent *ret_d,
 		 struct key *ret_free)
 {
-	uint64_t home = slot_of(t->fs, name, len), next = home, free_slot = 0;
+	uint64_t home = slot_of(t->fs->hash_key, name, len), next = home, free_slot = 0;
 	struct fs_dirent_view d;
 	struct btree_item it;
 	int r;
@@ -64,6 +64,11 @@ int fs_dent_find(struct fs_tx *t, uint64_t dir, const char *name, size_t len, st
 	if (ret_free)
 		*ret_free = fs_key(free_slot ? dir : 0, FS_KEY_DIRENT, free_slot);
 	return -ENOENT;
+}
+
+bool fs_dent_placed(const uint8_t hash_key[16], const char *name, size_t len, uint64_t slot)
+{
+	return slot - slot_of(hash_key, name, len) < FS_HASH_WINDOW;
 }
 
 int fs_dent_none(struct fs_tx *t, uint64_t dir)

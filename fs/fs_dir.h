@@ -24,6 +24,8 @@ int fs_name_check(const char *name, size_t *ret_len);
  * window full). */
 int fs_dent_find(struct fs_tx *t, uint64_t dir, const char *name, size_t len, struct fs_dent *ret_d,
 		 struct key *ret_free);
+/* Would an entry of that name be found at that slot? */
+bool fs_dent_placed(const uint8_t hash_key[16], const char *name, size_t len, uint64_t slot);
 /* Is the directory empty? 0, -ENOTEMPTY, ERR_NEED_NODE. */
 int fs_dent_none(struct fs_tx *t, uint64_t dir);
 /* Account for an entry that comes or goes; damaged counts do not wrap. */

@@ -255,7 +255,7 @@ int fs_reaper_start(struct fs *fs)
 {
 	int r;
 
-	if (fs->o.read_only)
+	if (fs->o.read_only || fs->o.keep_orphans)
 		return 0;
 	if (!fs->o.bg) {
 		reap_scan(fs);

@@ -323,6 +323,16 @@ static int set_size(struct vol *v, const struct change *c, struct err *e)
 	return 0;
 }
 
+/* A file system's size is the most data it may hold; 0: no limit. One below what it holds only
+ * stops it from growing. */
+static int quota_set(struct pool *p, const char *name, uint64_t size_bytes, struct err *e)
+{
+	if (size_bytes % BLOCK_SIZE || size_bytes > VOL_OBJECT_BYTES_MAX)
+		return err_set(e, -EINVAL, "a quota must be a multiple of %u bytes, up to 8 EiB",
+			       BLOCK_SIZE);
+	return change_record(p, name, set_size, &(struct change){.size = size_bytes}, e);
+}
+
 int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow_shrink,
 	       struct err *e)
 {
@@ -335,10 +345,11 @@ int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow
 	if (rc)
 		return rc;
 	was = v->size_bytes;
-	if (v->type != VOL_TYPE_BLOCK)
-		rc = err_set(e, -EINVAL,
-			     "'%s' is a file system volume: it grows and shrinks by itself", name);
-	else if (!size_bytes || size_bytes % BLOCK_SIZE || size_bytes > VOL_OBJECT_BYTES_MAX)
+	if (v->type == VOL_TYPE_FS) {
+		vol_close(v);
+		return quota_set(p, name, size_bytes, e);
+	}
+	if (!size_bytes || size_bytes % BLOCK_SIZE || size_bytes > VOL_OBJECT_BYTES_MAX)
 		rc = err_set(e, -EINVAL, "size must be a multiple of %u bytes, up to 8 EiB",
 			     BLOCK_SIZE);
 	else if (size_bytes < was && !allow_shrink)

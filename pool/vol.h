@@ -48,7 +48,7 @@ struct vol_info { /* a copy; sizes in bytes */
 	enum vol_type type;
 	enum vol_compression compression;
 	uint8_t copies;
-	uint64_t size_bytes;	    /* block: device size. fs: 0 or quota (logical limit) */
+	uint64_t size_bytes;	    /* block: device size. fs: 0 or quota (most logical bytes) */
 	uint64_t used_bytes;	    /* stored data, one copy, after compression */
 	uint64_t logical_bytes;	    /* mapped data before compression, including the delta */
 	uint64_t reserved_bytes;    /* promised and not yet written (fallocate) */
@@ -84,12 +84,31 @@ uint64_t vol_wall_ns(struct vol *v);
 
 typedef int vol_fn(struct vol *v, void *arg);
 
+/* The data an item of a type from VOL_KEY_EXTENT on stands for, in bytes; reserved: promised space
+ * only. 0, or ERR_FORMAT. Any thread. */
+int vol_item_extent(const struct btree_item *it, uint64_t *ret_off, uint64_t *ret_len,
+		    bool *ret_reserved);
+
 /* Run fn under the lock until it returns something other than ERR_NEED_NODE. Yields. */
 int vol_query(struct vol *v, vol_fn *fn, void *arg);
 /* The same inside the transaction gate: fn may change items. All its changes are atomic. Yields
  * (gate, throttle). never_full: the operation frees more than it takes (unlink, truncate): admitted
  * on a full pool. */
 int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg);
+
+/* ---- all items of one state: the newest commit ----
+ * Space freed meanwhile stays taken until the view is closed. All yield. */
+struct vol_view;
+int vol_view_open(struct vol *v, struct vol_view **ret_w);
+void vol_view_close(struct vol_view *w); /* NULL is fine */
+/* Every item in order. item runs without the lock; what it is given is valid until it returns.
+ * bad: a node cannot be read; what lies below and behind it is not met. What either returns but 0
+ * ends the walk. May be called again: the same items. O(items). */
+struct vol_view_ops {
+	int (*item)(void *arg, const struct btree_item *it);
+	int (*bad)(void *arg, int rc);
+};
+int vol_view_walk(struct vol_view *w, const struct vol_view_ops *ops, void *arg);
 
 /* ---- data; offsets and lengths are bytes, any alignment; all yield ---- */
 
@@ -186,7 +205,8 @@ struct vol_compliance {
 /* Walks the volume: O(extents). Yields. */
 int vol_compliance_get(struct vol *v, struct vol_compliance *ret_r);
 int vol_rename(struct pool *p, const char *name, const char *to, struct err *e);
-/* Block volumes. Shrinking frees what lies behind; refused with -EBUSY text unless allow_shrink. */
+/* Block volumes: shrinking frees what lies behind; refused with -EBUSY text unless allow_shrink.
+ * fs: the quota; 0: none. */
 int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow_shrink,
 	       struct err *e);
 /* Called (lock not held, on any reactor) when a volume's size changed. One listener per volume. */

@@ -6,6 +6,7 @@
 #include "pool/ilog.h"
 #include "pool/space.h"
 #include "pool/txn.h"
+#include "pool/vol_quota.h"
 #include "pool/vol_record.h"
 
 /* ---- punch ---- */
@@ -187,7 +188,9 @@ static int reserve_step(struct vol *v, void *arg)
 		return rc;
 	if (to - from > EXTENT_BLOCKS_MAX)
 		to = from + EXTENT_BLOCKS_MAX;
-	rc = space_admit_vol(v, to - from);
+	rc = vol_quota_admit(v, r->object, from, to - from);
+	if (!rc)
+		rc = space_admit_vol(v, to - from);
 	if (rc)
 		return rc;
 	x.lblk = from;
@@ -216,12 +219,12 @@ int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_
 	r.end = (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE;
 	do {
 		rc = vol_change(v, false, reserve_step, &r);
-		if (rc == -ENOSPC && !retried) {
+		if ((rc == -ENOSPC || rc == -EDQUOT) && !retried) {
 			retried = true;
 			rc = txn_commit_wait(v->p);
 		}
 	} while (!rc && !r.done);
-	return rc;
+	return rc == -EDQUOT ? -ENOSPC : rc;
 }
 
 /* ---- seek ---- */

@@ -7,6 +7,7 @@
 #include "pool/flush.h"
 #include "pool/space.h"
 #include "pool/txn.h"
+#include "pool/vol_quota.h"
 #include "pool/vol_read.h"
 #include "pool/vol_record.h"
 
@@ -124,6 +125,9 @@ static int admit(struct wop *w)
 		p->reserved[vol_policy(v)] += w->n;
 		return 0;
 	}
+	rc = vol_quota_admit(v, w->object, w->lblk, w->n);
+	if (rc)
+		return rc;
 	rc = space_admit_vol(v, need);
 	if (rc && v->reserved_blocks) {
 		/* First all nodes, then all at once: nobody else may take what is given up for this
@@ -314,9 +318,9 @@ static int write_piece(struct wop *w)
 			rc = write_in_gate(w);
 			txn_leave(p);
 		}
-		if (rc != -ENOSPC || tries >= 16)
+		if ((rc != -ENOSPC && rc != -EDQUOT) || tries >= 16)
 			break;
-		if (tries >= 2 && !vol_trash_pressure(w->v))
+		if (tries >= 2 && (rc == -EDQUOT || !vol_trash_pressure(w->v)))
 			break;
 		/* Freed blocks become usable with the next commit; one more for what it freed
 		 * itself. */
@@ -330,7 +334,7 @@ static int write_piece(struct wop *w)
 		lock_drop(&p->lock);
 	}
 	wop_done(w);
-	return rc;
+	return rc == -EDQUOT ? -ENOSPC : rc;
 }
 
 int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const void *buf,

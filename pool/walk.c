@@ -291,3 +291,78 @@ int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, vo
 	}
 	return rc;
 }
+
+/* ---- one volume, for front ends ---- */
+
+struct vol_view {
+	struct pool *p;
+	struct live_root lr;
+	struct txn *t;
+	const struct vol_view_ops *ops;
+	void *arg;
+};
+
+int vol_view_open(struct vol *v, struct vol_view **ret_w)
+{
+	struct vol_view *w = calloc(1, sizeof *w);
+	int rc;
+
+	if (!w)
+		return -ENOMEM;
+	w->p = v->p;
+	w->lr.id = v->id;
+	rc = live_pin(w->p, &w->lr, &w->t);
+	if (rc) {
+		vol_view_close(w);
+		return rc;
+	}
+	*ret_w = w;
+	return 0;
+}
+
+void vol_view_close(struct vol_view *w)
+{
+	if (!w)
+		return;
+	txn_read_end(w->p, w->t);
+	free(w);
+}
+
+static int view_item(void *arg, uint64_t tree_id, const struct btree_item *it)
+{
+	struct vol_view *w = arg;
+
+	(void)tree_id;
+	return w->ops->item(w->arg, it);
+}
+
+static int view_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc)
+{
+	struct vol_view *w = arg;
+
+	(void)tree_id, (void)ptr, (void)level;
+	return w->ops->bad(w->arg, rc);
+}
+
+int vol_view_walk(struct vol_view *w, const struct vol_view_ops *ops, void *arg)
+{
+	const struct walk_ops walk = {roots_node, view_item, view_bad};
+
+	w->ops = ops;
+	w->arg = arg;
+	return walk_tree(w->p, w->lr.id, w->lr.ptr, w->lr.level, 0, &walk, w);
+}
+
+int vol_item_extent(const struct btree_item *it, uint64_t *ret_off, uint64_t *ret_len,
+		    bool *ret_reserved)
+{
+	struct extent x;
+	int rc = it->key.type == VOL_KEY_EXTENT ? extent_decode(it, &x) : ERR_FORMAT;
+
+	if (rc)
+		return ERR_FORMAT;
+	*ret_off = x.lblk * BLOCK_SIZE;
+	*ret_len = (uint64_t)x.blocks * BLOCK_SIZE;
+	*ret_reserved = x.codec == EXTENT_RESERVED;
+	return 0;
+}

@@ -12,6 +12,7 @@
 #include "tools/members.h"
 #include "tools/names.h"
 #include "tools/state_file.h"
+#include "tools/trees_check.h"
 
 static void progress_show(void *arg, uint64_t done, uint64_t total)
 {
@@ -36,12 +37,14 @@ struct check {
 	bool deep;
 	FILE *out;
 	struct pool_check_result res;
+	struct fs_check_result trees;
 };
 
 static int check_pool(struct pool *p, void *arg)
 {
 	struct check *k = arg;
-	return pool_check(p, k->deep, k->out, progress_show, NULL, &k->res, &k->c->e);
+	int r = pool_check(p, k->deep, k->out, progress_show, NULL, &k->res, &k->c->e);
+	return r ? r : trees_check(p, k->out, &k->trees, &k->c->e);
 }
 
 /* Check without a daemon; the result looks like the daemon's. */
@@ -66,6 +69,7 @@ static int check_offline(struct check *k, char *const *paths, int n, struct json
 		json_object_object_add(o, "data_blocks",
 				       json_object_new_uint64(k->res.data_blocks));
 		json_object_object_add(o, "problems", json_object_new_uint64(k->res.problems));
+		trees_check_to_json(&k->trees, o);
 		json_object_object_add(o, "text", json_object_new_string(text ? text : ""));
 		*ret_o = o;
 	}
@@ -109,8 +113,10 @@ int cmd_pool_check(struct call *c)
 		fputs(get_string(o, "text"), stdout);
 		if (get_bool(o, "text_truncated"))
 			puts("... (more problems than fit here)");
-		printf("checked %" PRIu64 " nodes, %" PRIu64 " extents, %" PRIu64 " data blocks: ",
-		       get_u64(o, "nodes"), get_u64(o, "extents"), get_u64(o, "data_blocks"));
+		printf("checked %" PRIu64 " nodes, %" PRIu64 " extents, %" PRIu64
+		       " data blocks, %" PRIu64 " inodes: ",
+		       get_u64(o, "nodes"), get_u64(o, "extents"), get_u64(o, "data_blocks"),
+		       get_u64(o, "inodes"));
 		if (problems)
 			printf("%" PRIu64 " problem%s\n", problems, problems == 1 ? "" : "s");
 		else

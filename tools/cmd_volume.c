@@ -194,7 +194,8 @@ static void status_print(const struct volume_ref *ref, struct json_object *v, bo
 	printf("compression  %s\n", get_string(v, "compression"));
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 		if (i || get_u64(v, "size_bytes"))
-			printf("%-12s %s\n", sizes[i].label,
+			printf("%-12s %s\n",
+			       i || strcmp(get_string(v, "type"), "fs") ? sizes[i].label : "quota",
 			       size_text(buf, get_u64(v, sizes[i].key), exact));
 	printf("owner        %" PRIu64 "\n", get_u64(v, "owner_uid"));
 	printf("created      %s\n", time_text(when, get_u64(v, "created_ns")));
@@ -284,8 +285,8 @@ static int cmd_volume_set(struct call *c)
 static const char *property_text(struct json_object *v, const char *name, bool exact,
 				 char buf[SIZE_TEXT_MAX])
 {
-	static const char *const sizes[] = {"size",	"used",	     "logical",
-					    "reserved", "available", "reservation"};
+	static const char *const sizes[] = {"size",	 "used",	"logical", "reserved",
+					    "available", "reservation", "quota"};
 	char key[64];
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		if (strcmp(sizes[i], name))
@@ -305,9 +306,9 @@ static const char *property_text(struct json_object *v, const char *name, bool e
 
 static int cmd_volume_get(struct call *c)
 {
-	static const char *const all[] = {"type",	 "size",      "copies",	    "class",
-					  "compression", "owner",     "used",	    "logical",
-					  "reserved",	 "available", "reservation"};
+	static const char *const all[] = {"type",	 "size",      "copies",	     "class",
+					  "compression", "owner",     "used",	     "logical",
+					  "reserved",	 "available", "reservation", "quota"};
 	struct volume_ref ref;
 	struct json_object *args, *v = NULL, *out = json_object_new_object();
 	int r = volume_args(c, &ref, &args);
@@ -384,11 +385,48 @@ static int cmd_volume_rename(struct call *c)
 	return call_ask(c, ref.pool, "volume.rename", args, NULL);
 }
 
+static int cmd_volume_check(struct call *c)
+{
+	bool repair = option_given(&c->opt, "repair");
+	struct json_object *args, *o;
+	struct volume_ref ref;
+	int r = volume_args(c, &ref, &args);
+	if (r)
+		return r;
+	json_object_object_add(args, "repair", json_object_new_boolean(repair));
+	r = call_ask(c, ref.pool, "volume.check", args, &o);
+	if (r)
+		return r;
+	uint64_t problems = get_u64(o, "problems"), left = get_u64(o, "left");
+	if (!call_json(c, o)) {
+		fputs(get_string(o, "text"), stdout);
+		if (get_bool(o, "text_truncated"))
+			puts("... (more problems than fit here)");
+		printf("checked %" PRIu64 " inodes, %" PRIu64 " entries: ", get_u64(o, "inodes"),
+		       get_u64(o, "entries"));
+		if (!problems)
+			puts("no problem found");
+		else if (repair)
+			printf("%" PRIu64 " repaired, %" PRIu64 " left\n", get_u64(o, "repaired"),
+			       left);
+		else
+			printf("%" PRIu64 " problem%s\n", problems, problems == 1 ? "" : "s");
+	}
+	json_object_put(o);
+	return left ? EXIT_FAILED : EXIT_OK;
+}
+
 static const struct option_spec help_only[] = {OPTION_HELP, {0}};
 static const struct option_spec listing[] = {OPTION_HELP, OPTION_JSON, OPTION_BYTES, {0}};
 static const struct option_spec shrink[] = {
 	OPTION_HELP,
 	{"shrink", 0, NULL, "allow a smaller size; the data behind it is lost"},
+	{0},
+};
+static const struct option_spec check[] = {
+	OPTION_HELP,
+	OPTION_JSON,
+	{"repair", 0, NULL, "repair what is found; the volume must not be mounted"},
 	{0},
 };
 static const struct option_spec destroy[] = {
@@ -403,7 +441,7 @@ static const struct option_spec create[] = {
 	{"copies", 'c', "N", "copies of the data on different devices, 1 to 4 (default 2)"},
 	{"class", 0, "NAME", "keep the data on devices of this class (default: any)"},
 	{"compression", 0, "NAME", "lz4 (default) or off"},
-	{"owner", 'o', "USER", "may mount it without being root (default: root)"},
+	{"owner", 'o', "USER", "may mount it without being root (default: root, or the pool's)"},
 	{0},
 };
 
@@ -417,11 +455,16 @@ const struct command commands_volume[] = {
 	 cmd_volume_set,
 	 "Properties: compression=lz4|off (for new data), copies=N and class=NAME (older data is "
 	 "rewritten in background; class= is any), owner=USER, reservation=SIZE (kept free for "
-	 "this volume), size=SIZE."},
+	 "this volume), quota=SIZE (fs: most data it may hold; 0: no limit), size=SIZE (block)."},
 	{"volume get", "POOL/VOLUME [PROPERTY...]", "print properties", listing, 1, -1,
 	 cmd_volume_get,
 	 "Properties: type, size, copies, class, compression, owner, used, logical, "
-	 "reserved, available, reservation."},
+	 "reserved, available, reservation, quota."},
+	{"volume check", "POOL/VOLUME", "verify the file system in a volume", check, 1, 1,
+	 cmd_volume_check,
+	 "Link counts, entries, orphans, sizes, attributes; also while it is mounted. `tarn pool "
+	 "check` does this for all volumes. --repair discards nothing that holds data: what has no "
+	 "name any more is in /lost+found afterwards."},
 	{"volume destroy", "POOL/VOLUME", "put a volume into the trash, or destroy it", destroy, 1,
 	 1, cmd_volume_destroy,
 	 "`tarn trash restore` brings it back for 24 hours (`tarn pool set POOL "

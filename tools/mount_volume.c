@@ -33,6 +33,9 @@ static int hand_over(int sock, const struct volume_ref *ref, const char *dir, in
 	json_object_object_add(args, "no_atime", json_object_new_boolean(mo->no_atime));
 	json_object_object_add(args, "strict_atime", json_object_new_boolean(mo->strict_atime));
 	json_object_object_add(args, "no_dir_atime", json_object_new_boolean(mo->no_dir_atime));
+	/* who we are where this mount is: root in a user namespace */
+	json_object_object_add(args, "self_uid", json_object_new_int64(geteuid()));
+	json_object_object_add(args, "self_gid", json_object_new_int64(getegid()));
 	if (*mo->transport)
 		json_object_object_add(args, "transport", json_object_new_string(mo->transport));
 	return ctl_call(sock, "mount", args, fd, NULL, NULL, NULL, e);

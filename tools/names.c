@@ -2,8 +2,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static bool name_valid(const char *name, size_t max)
 {
@@ -50,30 +56,147 @@ int volume_ref_parse(const char *text, struct volume_ref *ret_ref, struct err *e
 	return 0;
 }
 
+/* ---- folders ---- */
+
+#define SYSTEM_RUN_DIR	 "/run/tarn"
+#define SYSTEM_STATE_DIR "/var/lib/tarn"
+#define DIR_MAX		 (PATH_MAX - 256)
+
+static struct {
+	char run[DIR_MAX], state[DIR_MAX];
+	bool also_system_run, also_system_state; /* an ordinary user sees those as well */
+} dirs;
+static pthread_once_t dirs_once = PTHREAD_ONCE_INIT;
+
+/* An environment variable that must be an absolute path to count. */
+static const char *env_path(const char *name)
+{
+	const char *d = getenv(name);
+	return d && *d == '/' ? d : NULL;
+}
+
+static void dir_set(char *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void dir_set(char *buf, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	int n = vsnprintf(buf, DIR_MAX, fmt, ap);
+	va_end(ap);
+	if (n >= DIR_MAX)
+		abort(); /* only an absurd environment gets here */
+}
+
+static void run_dir_find(void)
+{
+	const char *own = env_path("TARN_RUN_DIR"), *runtime = env_path("XDG_RUNTIME_DIR");
+	dirs.also_system_run = !own && geteuid();
+	if (own || !geteuid())
+		dir_set(dirs.run, "%s", own ? own : SYSTEM_RUN_DIR);
+	else if (runtime)
+		dir_set(dirs.run, "%s/tarn", runtime);
+	else
+		dir_set(dirs.run, "/run/user/%u/tarn", (unsigned)geteuid());
+}
+
+static void state_dir_find(void)
+{
+	const char *own = env_path("TARN_STATE_DIR"), *state = env_path("XDG_STATE_HOME");
+	const char *home = env_path("HOME");
+	const struct passwd *pw = home ? NULL : getpwuid(geteuid());
+	dirs.also_system_state = !own && geteuid();
+	if (own || !geteuid())
+		dir_set(dirs.state, "%s", own ? own : SYSTEM_STATE_DIR);
+	else if (state)
+		dir_set(dirs.state, "%s/tarn", state);
+	else
+		dir_set(dirs.state, "%s/.local/state/tarn", home ? home : pw ? pw->pw_dir : "");
+}
+
+static void dirs_find(void)
+{
+	run_dir_find();
+	state_dir_find();
+}
+
 const char *run_dir(void)
 {
-	const char *d = getenv("TARN_RUN_DIR");
-	return d && *d == '/' ? d : "/run/tarn";
+	pthread_once(&dirs_once, dirs_find);
+	return dirs.run;
+}
+
+const char *run_dir_system(void)
+{
+	run_dir();
+	return dirs.also_system_run ? SYSTEM_RUN_DIR : NULL;
 }
 
 const char *state_dir(void)
 {
-	const char *d = getenv("TARN_STATE_DIR");
-	return d && *d == '/' ? d : "/var/lib/tarn";
+	pthread_once(&dirs_once, dirs_find);
+	return dirs.state;
 }
 
-const char *run_path(char *buf, const char *pool, const char *leaf)
+const char *state_dir_system(void)
 {
-	int n = snprintf(buf, PATH_MAX, "%s/%s%s%s", run_dir(), pool, *leaf ? "/" : "", leaf);
+	state_dir();
+	return dirs.also_system_state ? SYSTEM_STATE_DIR : NULL;
+}
+
+int folder_make(const char *path)
+{
+	char part[PATH_MAX];
+	size_t n = strlen(path);
+	if (n >= sizeof(part))
+		return -ENAMETOOLONG;
+	memcpy(part, path, n + 1);
+	for (char *p = strchr(part + 1, '/'); p; p = strchr(p + 1, '/')) {
+		*p = 0;
+		if (mkdir(part, 0700) && errno != EEXIST)
+			return -errno;
+		*p = '/';
+	}
+	return mkdir(part, 0755) && errno != EEXIST ? -errno : 0;
+}
+
+static const char *join(char *buf, const char *dir, const char *name, const char *tail)
+{
+	int n = snprintf(buf, PATH_MAX, "%s/%s%s", dir, name, tail);
 	if (n >= PATH_MAX)
 		abort(); /* names are checked; only an absurd environment gets here */
 	return buf;
 }
 
+const char *run_path_own(char *buf, const char *pool, const char *leaf)
+{
+	char tail[64];
+	snprintf(tail, sizeof(tail), "%s%s", *leaf ? "/" : "", leaf);
+	return join(buf, run_dir(), pool, tail);
+}
+
+const char *run_path(char *buf, const char *pool, const char *leaf)
+{
+	const char *system = run_dir_system();
+	struct stat st;
+	char tail[64];
+	/* our own daemon lives, or was killed: its number is in the file until a clean end */
+	if (!system || (!stat(run_path_own(buf, pool, "pid"), &st) && st.st_size > 0))
+		return run_path_own(buf, pool, leaf);
+	if (access(join(buf, system, pool, "/control"), F_OK))
+		return run_path_own(buf, pool, leaf);
+	snprintf(tail, sizeof(tail), "%s%s", *leaf ? "/" : "", leaf);
+	return join(buf, system, pool, tail);
+}
+
+const char *state_path_own(char *buf, const char *pool)
+{
+	return join(buf, state_dir(), pool, ".pool");
+}
+
 const char *state_path(char *buf, const char *pool)
 {
-	int n = snprintf(buf, PATH_MAX, "%s/%s.pool", state_dir(), pool);
-	if (n >= PATH_MAX)
-		abort();
-	return buf;
+	const char *system = state_dir_system();
+	if (system && access(state_path_own(buf, pool), F_OK) &&
+	    !access(join(buf, system, pool, ".pool"), F_OK))
+		return buf;
+	return state_path_own(buf, pool);
 }

@@ -91,16 +91,18 @@ static int lock_settled(int fd)
 int pid_file_take(const char *pool, int *ret_fd, bool *ret_killed, struct err *e)
 {
 	char path[PATH_MAX];
-	if (mkdir(run_dir(), 0755) && errno != EEXIST)
-		return err_set(e, -errno, "mkdir %s: %s", run_dir(), strerror(errno));
-	run_path(path, pool, "");
-	if (mkdir(path, 0755) && errno != EEXIST)
-		return err_set(e, -errno, "mkdir %s: %s", path, strerror(errno));
-	run_path(path, pool, "pid");
+	int r = folder_make(run_dir());
+	if (!r)
+		r = folder_make(run_path_own(path, pool, ""));
+	if (r)
+		return err_set(e, r, "mkdir %s/%s: %s%s", run_dir(), pool, strerror(-r),
+			       run_dir_system() ? "; set XDG_RUNTIME_DIR to a folder of yours"
+						: "");
+	run_path_own(path, pool, "pid");
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, PID_FILE_MODE);
 	if (fd < 0)
 		return err_set(e, -errno, "open %s: %s", path, strerror(errno));
-	int r = lock_settled(fd);
+	r = lock_settled(fd);
 	if (r) {
 		pid_t pid = pid_read(fd);
 		close(fd);

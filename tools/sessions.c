@@ -94,8 +94,26 @@ static int session_insert(struct daemon *d, const struct session_options *o, str
 	return 0;
 }
 
-/* The root directory of a new tree belongs to the owner of the volume. */
-static void root_owner(struct vol *v, struct serve_options *so)
+int session_hold(struct daemon *d, const char *volume, const char *what, struct session **ret_x,
+		 struct err *e)
+{
+	struct session_options o = {.volume = volume, .mountpoint = what};
+	return session_insert(d, &o, ret_x, e);
+}
+
+void session_let_go(struct session *x)
+{
+	if (!x)
+		return;
+	struct daemon *d = x->d;
+	pthread_mutex_lock(&d->mutex);
+	session_remove_locked(x);
+	pthread_mutex_unlock(&d->mutex);
+}
+
+/* The root directory of a new tree belongs to the owner of the volume; when he mounts it himself,
+ * by the numbers that he has there. */
+static void root_owner(struct vol *v, const struct session_options *o, struct serve_options *so)
 {
 	struct vol_info *info = malloc(sizeof(*info));
 	if (!info)
@@ -103,6 +121,11 @@ static void root_owner(struct vol *v, struct serve_options *so)
 	vol_info_get(v, info);
 	so->root_uid = info->owner_uid;
 	free(info);
+	if (so->root_uid == o->mounter_uid) {
+		so->root_uid = o->self_uid;
+		so->root_gid = o->self_gid;
+		return;
+	}
 	if (!so->root_uid)
 		return;
 	struct passwd pw, *found = NULL;
@@ -161,7 +184,7 @@ int session_start(struct daemon *d, const struct session_options *o, struct err 
 	if (o->volume) {
 		r = vol_open(d->pool, o->volume, &v, e);
 		if (!r) {
-			root_owner(v, &so);
+			root_owner(v, o, &so);
 			r = serve_tree_start(v, &so, &s, e);
 		}
 		if (r)
@@ -389,7 +412,8 @@ int sessions_mount_images(struct daemon *d, struct err *e)
 		return err_set(e, -errno, "mkdir %s: %s", path, strerror(errno));
 	struct mount_options mo;
 	int fd;
-	int r = mount_options_parse("allow_other", &mo, e);
+	/* fusermount3 lets only root say allow_other; an ordinary user's images are his own */
+	int r = mount_options_parse(geteuid() ? "" : "allow_other", &mo, e);
 	if (!r)
 		r = mount_fuse(path, &mo, true, d->name, &fd, e);
 	if (r)

@@ -20,10 +20,19 @@ struct session_options {
 	bool read_only, no_writeback;
 	bool no_atime, strict_atime, no_dir_atime; /* as of struct serve_options */
 	uid_t mounter_uid;
+	uid_t self_uid; /* the mounter's numbers in the mount's own user namespace */
+	gid_t self_gid;
 };
 
 /* Serve a mount that was just made. Yields. ERR_IN_USE: this volume is mounted already. */
 int session_start(struct daemon *d, const struct session_options *o, struct err *e);
+
+/* Keep a volume from being mounted, as if it were mounted on `what`, until let go (NULL is fine).
+ * ERR_IN_USE. Any thread. */
+struct session;
+int session_hold(struct daemon *d, const char *volume, const char *what, struct session **ret_x,
+		 struct err *e);
+void session_let_go(struct session *x);
 
 /* Array of {source, mountpoint, images, state, transport, uid, open_files, requests...}. Any
  * thread. */

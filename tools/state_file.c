@@ -158,8 +158,9 @@ static int file_replace(const char *path, const char *text, struct err *e)
 int state_file_save(const struct state_file *s, struct err *e)
 {
 	char path[PATH_MAX];
-	if (mkdir(state_dir(), 0755) && errno != EEXIST)
-		return err_set(e, -errno, "mkdir %s: %s", state_dir(), strerror(errno));
+	int r = folder_make(state_dir());
+	if (r)
+		return err_set(e, r, "mkdir %s: %s", state_dir(), strerror(-r));
 	struct json_object *o = json_object_new_object(), *a = json_object_new_array();
 	json_object_object_add(o, "version", json_object_new_int(1));
 	json_object_object_add(o, "name", json_object_new_string(s->name));
@@ -168,8 +169,8 @@ int state_file_save(const struct state_file *s, struct err *e)
 		json_object_array_add(a, json_object_new_string(s->devs[i]));
 	json_object_object_add(o, "devices", a);
 	int flags = JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE;
-	int r = file_replace(state_path(path, s->name), json_object_to_json_string_ext(o, flags),
-			     e);
+	r = file_replace(state_path_own(path, s->name), json_object_to_json_string_ext(o, flags),
+			 e);
 	json_object_put(o);
 	return r;
 }
@@ -177,18 +178,25 @@ int state_file_save(const struct state_file *s, struct err *e)
 int state_file_remove(const char *pool, struct err *e)
 {
 	char path[PATH_MAX];
-	if (unlink(state_path(path, pool)) && errno != ENOENT)
+	if (unlink(state_path_own(path, pool)) && errno != ENOENT)
 		return err_set(e, -errno, "remove %s: %s", path, strerror(errno));
 	return 0;
 }
 
-void state_file_each(void (*cb)(void *arg, const char *pool), void *arg)
+/* cb for every pool with a state file in dir (NULL: none), but not those that are in `but` too. */
+static void state_files_in(const char *dir, const char *but,
+			   void (*cb)(void *arg, const char *pool), void *arg)
 {
 	struct dirent **list = NULL;
-	int n = scandir(state_dir(), &list, NULL, alphasort);
+	int n = dir ? scandir(dir, &list, NULL, alphasort) : 0;
 	for (int i = 0; i < n; i++) {
+		char path[PATH_MAX];
 		char *dot = strrchr(list[i]->d_name, '.');
-		if (dot && !strcmp(dot, ".pool")) {
+		bool other =
+			but &&
+			snprintf(path, sizeof(path), "%s/%s", but, list[i]->d_name) < PATH_MAX &&
+			!access(path, F_OK);
+		if (dot && !strcmp(dot, ".pool") && !other) {
 			*dot = 0;
 			if (pool_name_valid(list[i]->d_name))
 				cb(arg, list[i]->d_name);
@@ -198,16 +206,30 @@ void state_file_each(void (*cb)(void *arg, const char *pool), void *arg)
 	free(list);
 }
 
-void running_each(void (*cb)(void *arg, const char *pool), void *arg)
+void state_file_each(void (*cb)(void *arg, const char *pool), void *arg)
+{
+	state_files_in(state_dir(), NULL, cb, arg);
+	state_files_in(state_dir_system(), state_dir(), cb, arg);
+}
+
+/* cb for every pool in dir (NULL: none) whose files run_path() takes from there. */
+static void running_in(const char *dir, void (*cb)(void *arg, const char *pool), void *arg)
 {
 	struct dirent **list = NULL;
-	int n = scandir(run_dir(), &list, NULL, alphasort);
+	int n = dir ? scandir(dir, &list, NULL, alphasort) : 0;
 	for (int i = 0; i < n; i++) {
 		char path[PATH_MAX];
 		if (pool_name_valid(list[i]->d_name) &&
-		    !access(run_path(path, list[i]->d_name, "control"), F_OK))
+		    !strncmp(run_path(path, list[i]->d_name, "control"), dir, strlen(dir)) &&
+		    path[strlen(dir)] == '/' && !access(path, F_OK))
 			cb(arg, list[i]->d_name);
 		free(list[i]);
 	}
 	free(list);
+}
+
+void running_each(void (*cb)(void *arg, const char *pool), void *arg)
+{
+	running_in(run_dir(), cb, arg);
+	running_in(run_dir_system(), cb, arg);
 }

@@ -26,7 +26,7 @@ int state_file_remove(const char *pool, struct err *e);
 int state_file_add(struct state_file *s, const char *path);
 void state_file_fini(struct state_file *s);
 
-/* Call cb for every known pool (state files). */
+/* Call cb for every known pool (state files); an ordinary user's own first. */
 void state_file_each(void (*cb)(void *arg, const char *pool), void *arg);
 /* Call cb for every pool that has a control socket (its daemon runs, or was killed). */
 void running_each(void (*cb)(void *arg, const char *pool), void *arg);

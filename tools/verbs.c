@@ -24,6 +24,7 @@ const struct verb ctl_verbs[] = {
 	{"volume.list", verb_volume_list, true, false},
 	{"volume.status", verb_volume_status, true, false},
 	{"volume.set", verb_volume_set, false, false},
+	{"volume.check", verb_volume_check, false, true},
 	{"volume.destroy", verb_volume_destroy, false, true},
 	{"volume.resize", verb_volume_resize, false, false},
 	{"volume.rename", verb_volume_rename, false, true},

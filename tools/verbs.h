@@ -7,7 +7,8 @@
 #define TARN_TOOLS_VERBS_H
 #include "tools/ctl_server.h"
 
-verb_fn verb_pool_status, verb_pool_events, verb_pool_check, verb_pool_dump, verb_pool_export;
+verb_fn verb_pool_status, verb_pool_events, verb_pool_dump, verb_pool_export;
+verb_fn verb_pool_check, verb_volume_check;
 verb_fn verb_pool_offline, verb_pool_online, verb_pool_add, verb_pool_remove;
 verb_fn verb_pool_class, verb_pool_spare, verb_pool_trim;
 verb_fn verb_pool_shrink_device, verb_pool_grow_device, verb_pool_rebalance, verb_pool_scrub;

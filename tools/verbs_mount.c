@@ -96,6 +96,7 @@ int verb_mount_prepare(struct request *q)
 int verb_mount(struct request *q)
 {
 	struct mount_call c = {.q = q, .o = {.fd = q->fd, .mounter_uid = q->uid}};
+	uint64_t uid = q->uid, gid = q->gid;
 	int r = fd_check(q);
 	if (!r)
 		r = arg_volume(q, "volume", &c.o.volume);
@@ -112,9 +113,15 @@ int verb_mount(struct request *q)
 	if (!r)
 		r = arg_bool(q, "no_dir_atime", &c.o.no_dir_atime);
 	if (!r)
+		r = arg_u64(q, "self_uid", ARG_OPTIONAL, 0, UINT32_MAX - 1, &uid);
+	if (!r)
+		r = arg_u64(q, "self_gid", ARG_OPTIONAL, 0, UINT32_MAX - 1, &gid);
+	if (!r)
 		r = transport_parse(q, &c.o.transport);
 	if (r)
 		return r;
+	c.o.self_uid = (uid_t)uid;
+	c.o.self_gid = (gid_t)gid;
 	r = hop_run(q->d->workers.r[0], mount_co, &c, NULL, NULL);
 	if (!r)
 		q->fd = -1;

@@ -1,4 +1,4 @@
-/* verbs_pool: status, events, check, dump, export, devices off and on. */
+/* verbs_pool: status, events, dump, export, devices off and on. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,9 +13,8 @@
 #include "tools/size_text.h"
 #include "tools/verbs.h"
 
-#define CHECK_TEXT_MAX (256u << 10)
-#define DUMP_TEXT_MAX  (4u << 20)
-#define EVENTS_MAX     256u
+#define DUMP_TEXT_MAX (4u << 20)
+#define EVENTS_MAX    256u
 
 static struct json_object *dev_to_json(struct daemon *d, const struct pool_dev_status *s)
 {
@@ -155,34 +154,6 @@ int verb_pool_events(struct request *q)
 	}
 	free(ev);
 	return 0;
-}
-
-static void check_progress(void *arg, uint64_t done, uint64_t total)
-{
-	struct request *q = arg;
-	q->progress_done = done;
-	q->progress_total = total;
-}
-
-int verb_pool_check(struct request *q)
-{
-	bool deep = true;
-	int r = arg_bool(q, "deep", &deep);
-	if (r)
-		return r;
-	FILE *f;
-	struct capped *c = capped_open(CHECK_TEXT_MAX, &f);
-	if (!c)
-		return err_set(&q->e, -ENOMEM, "out of memory");
-	struct pool_check_result res = {0};
-	r = pool_check(q->d->pool, deep, f, check_progress, q, &res, &q->e);
-	q->result = json_object_new_object();
-	add_u64(q->result, "nodes", res.nodes);
-	add_u64(q->result, "extents", res.extents);
-	add_u64(q->result, "data_blocks", res.data_blocks);
-	add_u64(q->result, "problems", res.problems);
-	capped_close(c, f, q->result, "text");
-	return r;
 }
 
 int verb_pool_dump(struct request *q)

@@ -25,7 +25,7 @@ static int compression_parse(struct request *q, const char *text, enum vol_compr
 int verb_volume_create(struct request *q)
 {
 	const char *name = NULL, *type = NULL, *compression = "lz4", *class = "";
-	uint64_t copies = 2, size = 0, uid = 0;
+	uint64_t copies = 2, size = 0, uid = q->d->uid;
 	struct vol_options o = {0};
 	int r = arg_volume(q, "name", &name);
 	if (!r)
@@ -92,6 +92,8 @@ static struct json_object *volume_to_json(const struct vol_info *v)
 	add_u64(o, "copies", v->copies);
 	add_string(o, "class", v->class_name);
 	add_u64(o, "size_bytes", v->size_bytes);
+	if (v->type == VOL_TYPE_FS)
+		add_u64(o, "quota_bytes", v->size_bytes);
 	add_u64(o, "used_bytes", v->used_bytes);
 	add_u64(o, "logical_bytes", v->logical_bytes);
 	add_u64(o, "reserved_bytes", v->reserved_bytes);
@@ -232,6 +234,31 @@ static int set_class(struct request *q, const char *name)
 	return 0;
 }
 
+/* The most data a file system may hold. */
+static int set_quota(struct request *q, const char *name)
+{
+	const char *value = NULL;
+	uint64_t n = 0;
+	struct vol *v;
+	struct vol_info i;
+	int r = arg_string(q, "value", ARG_REQUIRED, 32, &value);
+	if (!r && (size_parse(value, &n) || n % 4096))
+		r = err_set(&q->e, -EINVAL,
+			    "quota=%s: a size like 40G (a multiple of 4K) is needed; 0 ends it",
+			    value);
+	if (!r)
+		r = vol_open(q->d->pool, name, &v, &q->e);
+	if (r)
+		return r;
+	vol_info_get(v, &i);
+	vol_close(v);
+	if (i.type != VOL_TYPE_FS)
+		return err_set(&q->e, -EINVAL,
+			       "%s/%s is a block volume: it has a size, not a quota", q->d->name,
+			       name);
+	return vol_resize(q->d->pool, name, n, true, &q->e);
+}
+
 int verb_volume_set(struct request *q)
 {
 	const char *name = NULL, *key = NULL, *value = NULL;
@@ -256,6 +283,8 @@ int verb_volume_set(struct request *q)
 		return set_copies(q, name);
 	if (!strcmp(key, "class"))
 		return set_class(q, name);
+	if (!strcmp(key, "quota"))
+		return set_quota(q, name);
 	if (!strcmp(key, "reservation")) {
 		uint64_t n = 0;
 		r = arg_string(q, "value", ARG_REQUIRED, 32, &value);
@@ -268,7 +297,7 @@ int verb_volume_set(struct request *q)
 	}
 	return err_set(&q->e, -EINVAL,
 		       "%s: no such property; known are class, compression, copies, "
-		       "owner, reservation, size",
+		       "owner, quota, reservation, size",
 		       key);
 }
 

@@ -53,7 +53,7 @@ skip() {
 # Last lines of every daemon's log and every sanitizer report.
 show_logs() {
 	local f
-	for f in "$WORK"/run/*/log; do
+	for f in "$WORK"/run*/*/log "$WORK"/run*/*/*/log; do
 		[ -s "$f" ] || continue
 		printf -- '---- end of %s\n' "${f#"$WORK"/}"
 		tail -n 25 "$f"

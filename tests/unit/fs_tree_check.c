@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include "fs/fs_check.h"
 #include "fs/fs_item.h"
 #include "tests/unit/fake_vol.h"
 
@@ -93,7 +94,10 @@ static void each(void *arg, const struct btree_item *it)
 
 void fs_tree_check(struct vol *v, unsigned orphans)
 {
+	struct fs_check_result product;
 	struct check c = {0};
+
+	assert(!fs_check(v, "v", stderr, &product, NULL) && !product.problems);
 
 	fake_vol_items(v, each, &c);
 	c.pass = 1;
@@ -111,5 +115,6 @@ void fs_tree_check(struct vol *v, unsigned orphans)
 			assert(i->a.nlink == i->names);
 		}
 	}
+	assert(product.inodes == c.n);
 	free(c.i);
 }
