@@ -269,7 +269,7 @@ def parse_args():
     a = argparse.ArgumentParser(prog="tests/run")
     a.add_argument("--long", action="store_true")
     a.add_argument("--only", action="append", metavar="PATTERN")
-    a.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    a.add_argument("--jobs", type=int, default=min(3, (os.cpu_count() or 1) + 1))
     a.add_argument("--list", action="store_true")
     return a.parse_args()
 
