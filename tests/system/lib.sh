@@ -194,11 +194,15 @@ recover() {
 	done
 }
 
+# soon COMMAND...: it may take a moment until it can: a ring that ended with its process (fio) holds
+# files open a little longer.
+soon() { wait_until 10 "$@" || "$@"; }
+
 # check_clean: export and verify the pool offline.
 check_clean() {
 	local target
-	for target in $(tarn_mounts); do tarn umount "$target"; done
-	tarn pool export "$POOL"
+	for target in $(tarn_mounts); do soon tarn umount "$target"; done
+	soon tarn pool export "$POOL"
 	tarn pool check "${DEVS[@]}" >"$WORK/check.txt" 2>&1 || {
 		tail -n 30 "$WORK/check.txt" >&2
 		fail "pool check found problems"
