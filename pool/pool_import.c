@@ -166,6 +166,7 @@ static int attach(struct import *im, struct err *e)
 		if (d->state == DEV_OFFLINE)
 			continue; /* stays out until `online` */
 		d->backend = im->devs[i];
+		d->lost_ns = 0;
 		im->devs[i] = NULL;
 		d->backend->size_bytes =
 			d->size_bytes; /* what the pool uses: the back ring ends there */

@@ -17,9 +17,9 @@ static bool is_lost(const struct dev *d)
 	       !(d->flags & (DEV_F_EVACUATE | DEV_F_SPARE));
 }
 
-void spare_note_lost(struct dev *d)
+bool spare_note_lost(struct dev *d)
 {
-	uint64_t now = reactor_wall_ns();
+	uint64_t now = reactor_wall_ns(), was = d->lost_ns;
 
 	if (!is_lost(d)) {
 		d->lost_ns = 0;
@@ -27,6 +27,7 @@ void spare_note_lost(struct dev *d)
 	} else if (!d->lost_ns || d->lost_ns > now) { /* a clock may have been set back */
 		d->lost_ns = now;
 	}
+	return d->lost_ns != was;
 }
 
 /* Does no device but d have a current copy? */
@@ -153,11 +154,9 @@ static bool turn_locked(struct pool *p, char *ret_text, size_t size)
 {
 	for (unsigned i = 0; i < p->ndevs; i++) {
 		struct dev *d = &p->devs[i], *s;
-		uint64_t lost_ns = d->lost_ns;
 
-		spare_note_lost(d);
-		if (d->lost_ns != lost_ns) /* a restart goes on from there */
-			txn_mark_dirty_locked(p);
+		if (spare_note_lost(d))
+			txn_mark_dirty_locked(p); /* or a restart would begin to count anew */
 		if (d->changing || !overdue(p, d))
 			continue;
 		s = spare_for(p, d);

@@ -26,7 +26,7 @@
 void spare_tick(struct pool *p);
 /* Lock held: has its place been taken for good, so that it must not be let in? */
 bool spare_refuses(const struct pool *p, const struct dev *d);
-/* Lock held: note when a device is lost, or is no longer. */
-void spare_note_lost(struct dev *d);
+/* Lock held: note when a device is lost, or is no longer. True: the device table has changed. */
+bool spare_note_lost(struct dev *d);
 
 #endif
