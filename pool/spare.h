@@ -9,7 +9,8 @@
  * chunks of the lost one, and its class if that has one; one of the same domain is preferred.
  *
  * Invariant: a device that comes back is resynchronised if no spare has taken its place, else it
- * stays out and its content is never read. One exception, for what would be lost for good: as long
+ * stays out and its content is never read. The history says so from the same commit on, so that a
+ * device that has left is never a riddle. One exception, for what would be lost for good: as long
  * as the lost one has the only current copy of something, it is let in to give that away; then it
  * leaves, too.
  *
