@@ -88,10 +88,9 @@ void disks_check_in_service(struct world *w)
 	if (w->faults == FAULTS_SILENT || w->victim >= 0)
 		return;
 	pool_status_get(w->pool, &st);
-	/* One that has just joined may have to catch up; whose place is taken stays out. */
+	/* Whose place is taken stays out. */
 	for (unsigned i = 0; i < st.ndevs; i++)
-		if (st.devs[i].state != DEV_ONLINE && !st.devs[i].taken &&
-		    !(w->administered && st.devs[i].state == DEV_RESYNC))
+		if (st.devs[i].state != DEV_ONLINE && !st.devs[i].taken)
 			world_fail(w, "after a power cut device %u is %s, stale since %llu", i,
 				   dev_state_name(st.devs[i].state),
 				   (unsigned long long)st.devs[i].stale_since_txn);
