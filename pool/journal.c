@@ -36,58 +36,94 @@ struct put {
 	const void *value;
 	uint16_t len;
 	struct key drop;
+	journal_fn *fn; /* NULL or what becomes durable with it */
+	void *arg;
 };
+
+/* A frozen transaction whose superblock is still to be written: the device table goes into that as
+ * it is then. */
+static bool commit_writes(const struct pool *p)
+{
+	return p->open->nr > p->durable_txn + 1 && p->commit_running;
+}
 
 static int step_put(struct pool *p, void *arg)
 {
 	struct put *pu = arg;
-	int rc = btree_prepare(&p->root, pu->k);
+	int rc = pu->fn && commit_writes(p) ? ERR_LAST : btree_prepare(&p->root, pu->k);
 
 	if (!rc)
 		rc = btree_prepare(&p->root, pu->drop);
+	if (!rc && pu->fn && !pu->fn(p, pu->arg, false))
+		rc = -ECANCELED;
 	if (!rc)
 		rc = btree_put(&p->root, pu->k, pu->value, pu->len);
 	if (rc)
 		return rc;
 	if (key_cmp(pu->k, pu->drop))
 		btree_del(&p->root, pu->drop);
+	if (pu->fn)
+		pu->fn(p, pu->arg, true);
 	txn_mark_dirty_locked(p);
 	return 0;
 }
 
-/* Put an item and let the one `kept` places before it go. */
-static int journal_put(struct pool *p, uint64_t object, uint64_t offset, uint64_t kept,
-		       const void *value, uint16_t len)
+static void wait_commit(struct pool *p)
 {
-	struct put pu = {{object, 1, offset}, value, len, {object, 1, offset}};
-	int rc = txn_enter(p, true);
+	lock_take(&p->lock);
+	while (commit_writes(p) && !p->faulted)
+		waitq_wait(&p->commit_waiters, &p->lock);
+	lock_drop(&p->lock);
+}
 
-	if (rc)
-		return rc;
-	if (kept && offset >= kept)
-		pu.drop.offset = offset - kept;
-	rc = txn_step(p, &p->root, step_put, &pu);
-	txn_leave(p);
-	return rc;
+/* Put an item and let the one `kept` places before it go. */
+static int journal_put(struct pool *p, struct put *pu, uint64_t kept)
+{
+	int rc;
+
+	pu->drop = pu->k;
+	if (kept && pu->k.offset >= kept)
+		pu->drop.offset = pu->k.offset - kept;
+	for (;;) {
+		rc = txn_enter(p, true);
+		if (rc)
+			return rc;
+		rc = txn_step(p, &p->root, step_put, pu);
+		txn_leave(p);
+		if (rc != ERR_LAST)
+			return rc;
+		wait_commit(p);
+	}
 }
 
 /* ---- history ---- */
 
-int pool_history_add(struct pool *p, uint32_t uid, int result, const char *text)
+static int history_put(struct pool *p, uint32_t uid, int result, const char *text, journal_fn *fn,
+		       void *arg)
 {
 	uint8_t buf[sizeof(struct history_disk) + HISTORY_TEXT_MAX];
 	struct history_disk *h = (struct history_disk *)buf;
 	size_t n = strnlen(text, HISTORY_TEXT_MAX);
-	uint64_t seq;
+	struct put pu = {.value = buf, .len = (uint16_t)(sizeof *h + n), .fn = fn, .arg = arg};
 
 	h->wall_ns = le64_of(reactor_wall_ns());
 	h->uid = le32_of(uid);
 	h->result = le32_of((uint32_t)result);
 	memcpy(h->text, text, n);
 	lock_take(&p->lock);
-	seq = ++p->history_seq;
+	pu.k = (struct key){JOURNAL_HISTORY, 1, ++p->history_seq};
 	lock_drop(&p->lock);
-	return journal_put(p, JOURNAL_HISTORY, seq, HISTORY_KEPT, buf, (uint16_t)(sizeof *h + n));
+	return journal_put(p, &pu, HISTORY_KEPT);
+}
+
+int pool_history_add(struct pool *p, uint32_t uid, int result, const char *text)
+{
+	return history_put(p, uid, result, text, NULL, NULL);
+}
+
+int journal_history_with(struct pool *p, const char *text, journal_fn *fn, void *arg)
+{
+	return history_put(p, 0, 0, text, fn, arg);
 }
 
 struct history_read {
@@ -164,6 +200,7 @@ static int step_settings(struct pool *p, void *arg)
 static int settings_put(struct pool *p)
 {
 	struct settings_disk s = {.version = 1};
+	struct put pu = {.k = {JOURNAL_SETTINGS, 1, 0}, .value = &s, .len = sizeof s};
 	int rc;
 
 	lock_take(&p->lock);
@@ -172,7 +209,7 @@ static int settings_put(struct pool *p)
 	s.spare_after_s =
 		le32_of(p->spare_after_s < UINT32_MAX ? (uint32_t)p->spare_after_s : UINT32_MAX);
 	lock_drop(&p->lock);
-	rc = journal_put(p, JOURNAL_SETTINGS, 0, 0, &s, sizeof s);
+	rc = journal_put(p, &pu, 0);
 	return rc ? rc : txn_commit_wait(p);
 }
 
@@ -265,6 +302,7 @@ static void sample(struct pool *p, uint64_t hour, uint64_t used, uint64_t total)
 {
 	uint8_t buf[sizeof(struct use_disk) + SAMPLE_VOLUMES * 16];
 	struct use_disk *u = (struct use_disk *)buf;
+	struct put pu = {.k = {JOURNAL_USE, 1, 0}, .value = buf};
 	unsigned n = 0;
 
 	u->used = le64_of(used);
@@ -278,7 +316,9 @@ static void sample(struct pool *p, uint64_t hour, uint64_t used, uint64_t total)
 	}
 	p->sample_hour = hour;
 	lock_drop(&p->lock);
-	journal_put(p, JOURNAL_USE, hour, SAMPLES_KEPT, buf, (uint16_t)(sizeof *u + n * 16));
+	pu.k.offset = hour;
+	pu.len = (uint16_t)(sizeof *u + n * 16);
+	journal_put(p, &pu, SAMPLES_KEPT);
 }
 
 void journal_tick(struct pool *p)

@@ -179,6 +179,7 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 	if (!d->stale_since || since < d->stale_since)
 		d->stale_since = since;
 	d->backend = b;
+	d->sb_seq = le64_get(sb->seq);
 	b->size_bytes = d->size_bytes; /* what the pool uses: the back ring ends there */
 	snprintf(d->path, sizeof d->path, "%.*s", (int)sizeof d->path - 1, b->path);
 	d->state = DEV_RESYNC;

@@ -132,10 +132,9 @@ static void dev_place(struct import *im, struct dev *d, const struct sb_disk *ow
 	const struct sb_dev_disk *s = &nw->devs[d->id];
 	uint64_t seq = le64_get(own->seq);
 
+	d->sb_seq = seq;
 	if (s->state == DEV_ONLINE && seq >= le64_get(nw->seq_all)) {
 		d->state = DEV_ONLINE;
-		if (seq < im->p->sb_seq_all)
-			im->p->sb_seq_all = seq;
 		return;
 	}
 	if (s->state == DEV_ONLINE || !d->stale_since || le64_get(own->txn) + 1 < d->stale_since)
@@ -166,6 +165,7 @@ static int attach(struct import *im, struct err *e)
 		if (d->state == DEV_OFFLINE)
 			continue; /* stays out until `online` */
 		d->backend = im->devs[i];
+		d->lost_ns = 0;
 		im->devs[i] = NULL;
 		d->backend->size_bytes =
 			d->size_bytes; /* what the pool uses: the back ring ends there */
@@ -434,7 +434,7 @@ static void sb_take(struct pool *p, const struct sb_disk *sb)
 	p->chunk_blocks = le32_get(sb->chunk_blocks);
 	p->next_chunk_id = le64_get(sb->next_chunk_id);
 	p->next_volume_id = le64_get(sb->next_volume_id);
-	p->sb_seq = p->sb_seq_all = le64_get(sb->seq);
+	p->sb_seq = le64_get(sb->seq);
 	p->log_epoch = le64_get(sb->log_epoch);
 	class_from_sb(p, sb);
 	p->refs_used = le64_get(sb->features_incompat) & SB_FEATURE_REFS;

@@ -39,6 +39,7 @@ struct dev {
 	char domain[POOL_DOMAIN_MAX + 1];
 	char path[256];
 	uint64_t stale_since; /* txn from which on it missed writes; 0 = current */
+	uint64_t sb_seq;      /* newest superblock it is known to have */
 	uint8_t flags;	      /* DEV_F_* */
 	char class_name[POOL_CLASS_MAX + 1];
 	uint64_t lost_ns;	    /* wall clock: missing or faulted since; 0: not */
@@ -227,7 +228,6 @@ struct pool {
 	struct sb_disk *sb;	 /* newest durable */
 	struct sb_disk *sb_next; /* being written */
 	uint64_t sb_seq;
-	uint64_t sb_seq_all; /* newest that all devices in service have */
 	struct lock hb_lock;
 	uint64_t hb_seq, hb_last_ns;
 

@@ -212,7 +212,18 @@ static void fill_devs(struct pool *p, struct sb_disk *sb)
 		fill_dev(&sb->devs[i], &p->devs[i], p->devs[i].state);
 }
 
-int sb_write_first(struct pool *p, const struct dev *d, struct dev_backend *b)
+/* The newest that all devices in service have. */
+static uint64_t seq_all(const struct pool *p)
+{
+	uint64_t seq = p->sb_seq;
+
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (p->devs[i].state == DEV_ONLINE && p->devs[i].sb_seq < seq)
+			seq = p->devs[i].sb_seq;
+	return seq;
+}
+
+int sb_write_first(struct pool *p, struct dev *d, struct dev_backend *b)
 {
 	struct sb_disk *sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
 	unsigned slot;
@@ -223,6 +234,7 @@ int sb_write_first(struct pool *p, const struct dev *d, struct dev_backend *b)
 	lock_take(&p->lock);
 	memcpy(sb, p->sb, SB_SIZE);
 	slot = (unsigned)(le64_get(sb->seq) % SB_RING_SLOTS);
+	d->sb_seq = le64_get(sb->seq);
 	if (d->id >= le32_get(sb->devs_count))
 		sb->devs_count = le32_of(d->id + 1);
 	fill_dev(&sb->devs[d->id], d, DEV_ONLINE);
@@ -234,6 +246,16 @@ int sb_write_first(struct pool *p, const struct dev *d, struct dev_backend *b)
 	return rc;
 }
 
+/* Both copies are there: the device has it. */
+static void note_written(struct pool *p, const struct sb_io *ios, unsigned n, uint64_t seq)
+{
+	lock_take(&p->lock);
+	for (unsigned i = 0; i < n; i += 2)
+		if (!ios[i].io.res && !ios[i + 1].io.res && ios[i].dev->sb_seq < seq)
+			ios[i].dev->sb_seq = seq;
+	lock_drop(&p->lock);
+}
+
 static int write_once(struct pool *p, struct sb_disk *sb, uint8_t *images, struct sb_io *ios)
 {
 	struct dev_backend *be[2 * POOL_DEVS_MAX];
@@ -242,8 +264,8 @@ static int write_once(struct pool *p, struct sb_disk *sb, uint8_t *images, struc
 
 	chunk_batch_init(&b, p);
 	lock_take(&p->lock);
+	sb->seq_all = le64_of(seq_all(p));
 	sb->seq = le64_of(++p->sb_seq);
-	sb->seq_all = le64_of(p->sb_seq_all);
 	slot = (unsigned)(p->sb_seq % SB_RING_SLOTS);
 	fill_devs(p, sb);
 	for (unsigned i = 0; i < p->ndevs; i++) {
@@ -275,11 +297,7 @@ static int write_once(struct pool *p, struct sb_disk *sb, uint8_t *images, struc
 	for (unsigned i = 0; i < n; i++)
 		be[i]->ops->submit(be[i], &ios[i].io);
 	chunk_batch_wait(&b);
-	if (n && !b.res) {
-		lock_take(&p->lock);
-		p->sb_seq_all = le64_get(sb->seq);
-		lock_drop(&p->lock);
-	}
+	note_written(p, ios, n, le64_get(sb->seq));
 	return n ? b.res : ERR_DEV_GONE;
 }
 

@@ -23,7 +23,7 @@ int sb_write_all(struct pool *p, struct sb_disk *sb);
 /* A device that is about to join gets the newest durable superblock, with itself in the table:
  * a crash in the commit that takes it in leaves no device in service that cannot say what it is.
  * d: its entry, not in service yet. Yields. */
-int sb_write_first(struct pool *p, const struct dev *d, struct dev_backend *b);
+int sb_write_first(struct pool *p, struct dev *d, struct dev_backend *b);
 void root_to_disk(const struct btree *bt, struct sb_root_disk *ret_d);
 void node_ptr_from_disk(const struct node_ptr_disk *d, struct node_ptr *ret_p);
 void node_ptr_to_disk(const struct node_ptr *ptr, struct node_ptr_disk *ret_d);

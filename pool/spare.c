@@ -2,6 +2,7 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
+#include "pool/journal.h"
 #include "pool/pool_impl.h"
 #include "pool/space.h"
 #include "pool/task.h"
@@ -17,9 +18,9 @@ static bool is_lost(const struct dev *d)
 	       !(d->flags & (DEV_F_EVACUATE | DEV_F_SPARE));
 }
 
-void spare_note_lost(struct dev *d)
+bool spare_note_lost(struct dev *d)
 {
-	uint64_t now = reactor_wall_ns();
+	uint64_t now = reactor_wall_ns(), was = d->lost_ns;
 
 	if (!is_lost(d)) {
 		d->lost_ns = 0;
@@ -27,6 +28,7 @@ void spare_note_lost(struct dev *d)
 	} else if (!d->lost_ns || d->lost_ns > now) { /* a clock may have been set back */
 		d->lost_ns = now;
 	}
+	return d->lost_ns != was;
 }
 
 /* Does no device but d have a current copy? */
@@ -104,9 +106,13 @@ static struct dev *spare_for(struct pool *p, const struct dev *lost)
 
 /* ---- taking over ---- */
 
+struct takeover {
+	struct dev *lost, *spare;
+};
+
 /* Both flags go into the same superblock: after a crash either nothing has happened or the rebuild
  * goes on. */
-static void take_over(struct pool *p, struct dev *lost, struct dev *s, char *ret_text, size_t size)
+static void take_over(struct pool *p, struct dev *lost, struct dev *s)
 {
 	uint64_t only = only_copies(p, lost);
 
@@ -116,8 +122,6 @@ static void take_over(struct pool *p, struct dev *lost, struct dev *s, char *ret
 	pool_meta_copies_update(p);
 	task_begin(p);
 	txn_mark_dirty_locked(p);
-	snprintf(ret_text, size, "hot spare %u (%.200s) takes the place of device %u (%.200s)",
-		 s->id, s->path, lost->id, lost->path);
 	event_emit_locked(p, "spare-takeover",
 			  "spare %u (%s) takes the place of device %u (%s): %u chunks to rebuild",
 			  s->id, s->path, lost->id, lost->path, slots_used(lost));
@@ -148,46 +152,60 @@ static bool overdue(const struct pool *p, const struct dev *d)
 	       (now - d->lost_ns) / 1000000000u >= p->spare_after_s;
 }
 
-/* One lost device a turn. True: a spare has taken over, text says which. */
-static bool turn_locked(struct pool *p, char *ret_text, size_t size)
+static bool due(const struct pool *p, const struct dev *d)
 {
-	for (unsigned i = 0; i < p->ndevs; i++) {
-		struct dev *d = &p->devs[i], *s;
-		uint64_t lost_ns = d->lost_ns;
+	return is_lost(d) && !d->changing && overdue(p, d);
+}
 
-		spare_note_lost(d);
-		if (d->lost_ns != lost_ns) /* a restart goes on from there */
-			txn_mark_dirty_locked(p);
-		if (d->changing || !overdue(p, d))
+/* One lost device a turn. */
+static struct takeover turn_locked(struct pool *p)
+{
+	struct takeover t = {NULL, NULL};
+
+	for (unsigned i = 0; i < p->ndevs && !t.spare; i++) {
+		struct dev *d = &p->devs[i];
+
+		if (spare_note_lost(d))
+			txn_mark_dirty_locked(p); /* or a restart would begin to count anew */
+		if (!due(p, d))
 			continue;
-		s = spare_for(p, d);
-		if (s) {
-			take_over(p, d, s, ret_text, size);
-			return true;
-		}
-		report_none(p, d);
+		t = (struct takeover){d, spare_for(p, d)};
+		if (!t.spare)
+			report_none(p, d);
 	}
-	return false;
+	return t;
+}
+
+/* With the entry of the history: it says why a device is gone for good. */
+static bool enter(struct pool *p, void *arg, bool do_it)
+{
+	struct takeover *t = arg;
+
+	if (!do_it)
+		return due(p, t->lost) && spare_for(p, t->lost) == t->spare;
+	take_over(p, t->lost, t->spare);
+	txn_commit_request_locked(p);
+	return true;
 }
 
 void spare_tick(struct pool *p)
 {
+	struct takeover t = {NULL, NULL};
 	char text[512];
-	bool taken;
 
 	lock_take(&p->lock);
-	if (p->faulted || p->stopping || !p->durable_txn ||
-	    reactor_now_ns() - p->spare_last_ns < TICK_NS) {
-		lock_drop(&p->lock);
-		return;
+	if (!p->faulted && !p->stopping && p->durable_txn &&
+	    reactor_now_ns() - p->spare_last_ns >= TICK_NS) {
+		p->spare_last_ns = reactor_now_ns();
+		t = turn_locked(p);
 	}
-	p->spare_last_ns = reactor_now_ns();
-	taken = turn_locked(p, text, sizeof text);
-	if (taken)
-		txn_commit_request_locked(p);
+	if (t.spare)
+		snprintf(text, sizeof text,
+			 "hot spare %u (%.200s) takes the place of device %u (%.200s)", t.spare->id,
+			 t.spare->path, t.lost->id, t.lost->path);
 	lock_drop(&p->lock);
-	if (taken)
-		pool_history_add(p, 0, 0, text);
+	if (t.spare)
+		journal_history_with(p, text, enter, &t);
 }
 
 /* ---- a member becomes a spare ---- */

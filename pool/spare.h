@@ -9,7 +9,8 @@
  * chunks of the lost one, and its class if that has one; one of the same domain is preferred.
  *
  * Invariant: a device that comes back is resynchronised if no spare has taken its place, else it
- * stays out and its content is never read. One exception, for what would be lost for good: as long
+ * stays out and its content is never read. The history says so from the same commit on, so that a
+ * device that has left is never a riddle. One exception, for what would be lost for good: as long
  * as the lost one has the only current copy of something, it is let in to give that away; then it
  * leaves, too.
  *
@@ -26,7 +27,7 @@
 void spare_tick(struct pool *p);
 /* Lock held: has its place been taken for good, so that it must not be let in? */
 bool spare_refuses(const struct pool *p, const struct dev *d);
-/* Lock held: note when a device is lost, or is no longer. */
-void spare_note_lost(struct dev *d);
+/* Lock held: note when a device is lost, or is no longer. True: the device table has changed. */
+bool spare_note_lost(struct dev *d);
 
 #endif

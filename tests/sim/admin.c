@@ -41,6 +41,7 @@ static int add(struct world *w, bool spare)
 	struct dev_backend *b = sim_disk_open(w->disk[d]);
 	w->disk_state[d] = WDISK_JOINING;
 	w->disk_used[d] = true;
+	spares_joins(w, (unsigned)d);
 	int rc = pool_dev_add(w->pool, b, &o, &e);
 	world_log(w, "admin: add disk%d%s -> %d", d, o.spare ? " as a spare" : "", rc);
 	if (rc && world_excuses(w, NULL, rc))

@@ -226,17 +226,52 @@ static void policy_twice(void *arg)
 	CHECK(!rig_export(g, &e));
 }
 
+static bool is_taken(const struct rig *g, unsigned dev)
+{
+	const struct dev *d = &g->pool->devs[dev];
+	return d->state == DEV_NONE || d->flags & DEV_F_TAKEN;
+}
+
+/* For how long a device is lost counts over a restart, also when nothing else happens. */
+static void loss_before_cut(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	start(g);
+	CHECK(!pool_dev_make_spare(g->pool, 3, &e));
+	CHECK(!pool_set_spare_after(g->pool, 600));
+	sim_disk_kill(g->disk[0], -EIO, false);
+	CHECK(!pool_commit(g->pool));
+	CHECK(g->pool->devs[0].state == DEV_FAULTED);
+	co_sleep_ns(400 * SIM_SEC);
+	CHECK(!is_taken(g, 0));
+}
+
+static void loss_after_cut(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	CHECK(!rig_import(g, &e));
+	CHECK(g->pool->devs[0].state == DEV_MISSING);
+	co_sleep_ns(190 * SIM_SEC);
+	CHECK(!is_taken(g, 0));
+	co_sleep_ns(20 * SIM_SEC);
+	CHECK(is_taken(g, 0));
+	CHECK(!rig_export(g, &e));
+}
+
 static const struct one {
 	const char *name;
-	co_fn *fn;
+	co_fn *fn, *after_cut;
 	unsigned disks;
 	uint64_t bytes[2]; /* of the first, of the others */
 } cases[] = {
-	{"export-suspended", export_suspended, 2, {32 * MIB, 32 * MIB}},
-	{"flush-without-memory", flush_without_memory, 2, {32 * MIB, 32 * MIB}},
-	{"wild-size", wild_size, 2, {32 * MIB, 32 * MIB}},
-	{"full-degraded", full_degraded, 2, {16 * MIB, 64 * MIB}},
-	{"policy-twice", policy_twice, 2, {32 * MIB, 32 * MIB}},
+	{"export-suspended", export_suspended, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"flush-without-memory", flush_without_memory, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"wild-size", wild_size, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"full-degraded", full_degraded, NULL, 2, {16 * MIB, 64 * MIB}},
+	{"policy-twice", policy_twice, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"loss-over-restart", loss_before_cut, loss_after_cut, 4, {32 * MIB, 32 * MIB}},
 };
 
 const char *__asan_default_options(void);
@@ -253,6 +288,10 @@ int main(void)
 		rig_init(&g, i + 1, cases[i].disks, cases[i].bytes[1]);
 		sim_disk_resize(g.disk[0], cases[i].bytes[0]);
 		rig_run(&g, cases[i].fn, &g, current);
+		if (cases[i].after_cut) {
+			rig_cut(&g, SIM_CUT_KEEP_ALL);
+			rig_run(&g, cases[i].after_cut, &g, current);
+		}
 		rig_fini(&g);
 		printf("%s: ok\n", current);
 	}

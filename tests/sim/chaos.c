@@ -143,7 +143,7 @@ void chaos_heal(struct world *w)
 		if (relapses++ < 2)
 			relapse(w, disk);
 		if (world_now_ms(w) - start > HEAL_TIMEOUT_MS) {
-			if (!no_room(w))
+			if (!no_room(w) && !disks_too_few(w))
 				not_healed(w, disk);
 			cover_hit(COVER_NOT_REDUNDANT);
 			break;

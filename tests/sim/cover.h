@@ -74,6 +74,9 @@
 	X(SPARES_ADDED, "spares added")                                  \
 	X(SPARES_MADE, "members made spares")                            \
 	X(TAKEOVERS, "spares that took over")                            \
+	X(TAKEN_FAILED, "of them from devices with errors")              \
+	X(TAKEN_VANISHED, "of them from devices that were not there")    \
+	X(TAKEN_LATER, "of them from devices lost before a restart")     \
 	X(TAKEN_REFUSED, "devices refused for a spare has their place")  \
 	X(TAKEN_LET_IN, "devices let in to give away only copies")       \
 	X(CRASH_REBUILDING, "crashes while a spare was filled")          \

@@ -67,12 +67,11 @@ void disks_sync(struct world *w)
 	for (unsigned i = 0; i < w->ndisks; i++) {
 		const struct pool_dev_status *s = find(w, i);
 		enum wdisk_state was = w->disk_state[i];
-		bool may_be_taken = w->with_spares && (int)i == w->victim;
-		if (!s && was == WDISK_IN && !may_be_taken)
+		if (!s && was == WDISK_IN && !w->loss[i].told)
 			world_fail(w, "after an import disk%u is not in the pool any more", i);
 		if (s && was == WDISK_OUT)
 			world_fail(w, "after an import disk%u, which was removed, is back", i);
-		if (s && was == WDISK_IN && s->evacuating && !(s->taken || may_be_taken))
+		if (s && was == WDISK_IN && s->evacuating && !w->loss[i].told)
 			world_fail(w, "after an import disk%u is being removed", i);
 		if (s)
 			spares_sync(w, i, s);
@@ -89,10 +88,9 @@ void disks_check_in_service(struct world *w)
 	if (w->faults == FAULTS_SILENT || w->victim >= 0)
 		return;
 	pool_status_get(w->pool, &st);
-	/* One that has just joined may have to catch up; whose place is taken stays out. */
+	/* Whose place is taken stays out. */
 	for (unsigned i = 0; i < st.ndevs; i++)
-		if (st.devs[i].state != DEV_ONLINE && !st.devs[i].taken &&
-		    !(w->administered && st.devs[i].state == DEV_RESYNC))
+		if (st.devs[i].state != DEV_ONLINE && !st.devs[i].taken)
 			world_fail(w, "after a power cut device %u is %s, stale since %llu", i,
 				   dev_state_name(st.devs[i].state),
 				   (unsigned long long)st.devs[i].stale_since_txn);
@@ -157,6 +155,27 @@ bool disks_redundant(struct world *w)
 		devs += !st.devs[i].evacuating && !st.devs[i].spare;
 	}
 	return !strcmp(st.health, "online") && chunks_have(p, devs);
+}
+
+/* Devices that a copy of the chunk may be on. */
+static unsigned places_for(const struct pool *p, const struct chunk *c)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < p->ndevs; i++)
+		n += p->devs[i].state == DEV_ONLINE &&
+		     !(p->devs[i].flags & (DEV_F_EVACUATE | DEV_F_SPARE)) &&
+		     (!c->class || !strcmp(p->classes[c->class], p->devs[i].class_name));
+	return n;
+}
+
+bool disks_too_few(const struct world *w)
+{
+	const struct pool *p = w->pool;
+	for (size_t h = 0; h < p->chunk_hash_size; h++)
+		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+			if (c->used && c->copies > places_for(p, c))
+				return true;
+	return false;
 }
 
 static void print_chunk(const struct pool *p, const struct chunk *c)

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/sb_format.h"
 #include "tests/sim/cover.h"
+#include "tests/sim/sim_reactor.h"
 #include "tests/sim/spares.h"
 
 static const char *const classes[] = {"ssd", "ssd", "ssd", "hdd", "hdd", ""};
@@ -142,22 +144,94 @@ static unsigned members_on(const struct pool *p, unsigned dev)
 	return n;
 }
 
-static void taken(struct world *w, const struct dev *d)
+/* ---- how long devices are lost ---- */
+
+#define NOTED_AT_LAST_NS (120 * SIM_SEC)
+
+static bool counts_as_lost(const struct dev *d)
 {
-	int disk = disk_of(w, d);
-	if (disk < 0 || w->disk_state[disk] != WDISK_IN)
+	return (d->state == DEV_MISSING || d->state == DEV_FAULTED) &&
+	       !(d->flags & (DEV_F_EVACUATE | DEV_F_SPARE));
+}
+
+static void begin_loss(struct world *w, struct wloss *l, bool first_look)
+{
+	/* Nobody watches an import. */
+	uint64_t now = first_look ? w->boot_ns : w->r->ops->wall_ns(w->r);
+	if (!l->since_ns)
+		l->boot = w->boots;
+	if (!l->since_ns || l->since_ns > now) /* the clock was set back */
+		l->since_ns = now;
+}
+
+static void watch_loss(struct world *w, const struct dev *d, unsigned disk, bool first_look)
+{
+	struct wloss *l = &w->loss[disk];
+	const struct pool *p = w->pool;
+	if (d->state != DEV_MISSING && d->state != DEV_FAULTED)
+		l->since_ns = 0;
+	else
+		begin_loss(w, l, first_look);
+	if (first_look || !counts_as_lost(d))
+		l->seen_ns = w->r->ops->now_ns(w->r);
+	l->noted_ns =
+		d->id < le32_get(p->sb->devs_count) ? le64_get(p->sb->devs[d->id].lost_ns) : 0;
+	if (counts_as_lost(d) && !l->noted_ns && !p->commit_running && !p->faulted &&
+	    w->r->ops->now_ns(w->r) - l->seen_ns > NOTED_AT_LAST_NS)
+		world_fail(w, "disk%u is lost, and no superblock says since when", disk);
+}
+
+/* It goes on over a restart, unless the device was back in between. */
+static void check_noted(struct world *w, const struct dev *d, unsigned disk)
+{
+	struct wloss *l = &w->loss[disk];
+	if (d->state != DEV_MISSING)
+		l->since_ns = 0;
+	if (d->state != DEV_MISSING || !l->noted_ns)
 		return;
+	bool lost_before = l->since_ns && l->boot != w->boots;
+	if (lost_before && counts_as_lost(d) && (!d->lost_ns || d->lost_ns > l->noted_ns))
+		world_fail(w, "after an import disk%u is lost since %llu, not %llu", disk,
+			   (unsigned long long)d->lost_ns, (unsigned long long)l->noted_ns);
+	if (!l->since_ns || l->since_ns > l->noted_ns)
+		l->since_ns = l->noted_ns; /* a return that was not durable */
+}
+
+/* ---- takeovers ---- */
+
+static void check_due(struct world *w, const struct dev *d, int disk)
+{
+	const struct wloss *l = &w->loss[disk];
+	uint64_t after = w->pool->spare_after_s;
+	uint64_t lost = l->since_ns ? w->r->ops->wall_ns(w->r) - l->since_ns : 0;
 	if (!w->with_spares)
 		world_fail(w, "a spare takes over from disk%d, and there is none", disk);
-	world_log(w, "a spare takes the place of disk%d", disk);
+	if (!l->since_ns)
+		world_fail(w, "a spare takes over from disk%d, which is %s", disk,
+			   dev_state_name(d->state));
+	if (after == SPARE_NEVER || lost / SIM_SEC < after)
+		world_fail(w,
+			   "a spare takes over from disk%d, which is lost for %llu ms, not %llu s",
+			   disk, (unsigned long long)(lost / SIM_MS), (unsigned long long)after);
+}
+
+static void taken(struct world *w, const struct dev *d, int disk)
+{
+	if (disk < 0 || w->disk_state[disk] != WDISK_IN)
+		return;
+	check_due(w, d, disk);
+	world_log(w, "a spare takes the place of disk%d, %s", disk, dev_state_name(d->state));
 	w->disk_state[disk] = WDISK_LEAVING;
+	w->loss[disk].taken = true;
 	cover_hit(COVER_TAKEOVERS);
+	cover_hit(d->state == DEV_FAULTED ? COVER_TAKEN_FAILED : COVER_TAKEN_VANISHED);
+	cover_add(COVER_TAKEN_LATER, w->loss[disk].boot != w->boots);
 }
 
 /* One whose place is taken may come in only to give away what nobody else has. */
-static void watch_taken(struct world *w, const struct dev *d, enum dev_state was)
+static void watch_taken(struct world *w, const struct dev *d, int disk, enum dev_state was)
 {
-	taken(w, d);
+	taken(w, d, disk);
 	if (d->state != DEV_RESYNC || was == DEV_RESYNC || was == DEV_ONLINE)
 		return;
 	if (!only_there(w->pool, d->id))
@@ -166,7 +240,8 @@ static void watch_taken(struct world *w, const struct dev *d, enum dev_state was
 }
 
 struct spare_seen {
-	bool spare;
+	bool known, spare;
+	int disk;
 	enum dev_state state;
 	uint32_t used;
 };
@@ -179,6 +254,24 @@ static uint32_t slots_used(const struct dev *d)
 	return n;
 }
 
+static void watch_device(struct world *w, const struct dev *d, struct spare_seen *seen)
+{
+	struct spare_seen now = {.known = true, .disk = seen->disk, .state = d->state};
+	if (!seen->known)
+		now.disk = disk_of(w, d);
+	if (now.disk >= 0 && w->with_spares)
+		watch_loss(w, d, (unsigned)now.disk, !seen->known);
+	if (d->flags & DEV_F_TAKEN)
+		watch_taken(w, d, now.disk, seen->state);
+	if (d->flags & DEV_F_SPARE) {
+		now.spare = true;
+		now.used = slots_used(d);
+		if (seen->spare && now.used > seen->used)
+			world_fail(w, "spare %u was given a chunk", d->id);
+	}
+	*seen = now;
+}
+
 void spares_watch(struct world *w)
 {
 	static struct spare_seen seen[POOL_DEVS_MAX];
@@ -188,21 +281,89 @@ void spares_watch(struct world *w)
 		memset(seen, 0, sizeof(seen));
 	last = p;
 	for (unsigned i = 0; p && i < p->ndevs; i++) {
-		const struct dev *d = &p->devs[i];
-		struct spare_seen now = {.state = d->state};
-		if (d->state != DEV_NONE && d->flags & DEV_F_TAKEN)
-			watch_taken(w, d, seen[i].state);
-		if (d->state != DEV_NONE && d->flags & DEV_F_SPARE) {
-			now.spare = true;
-			now.used = slots_used(d);
-			if (seen[i].spare && now.used > seen[i].used)
-				world_fail(w, "spare %u was given a chunk", i);
-		}
-		seen[i] = now;
+		if (p->devs[i].state != DEV_NONE)
+			watch_device(w, &p->devs[i], &seen[i]);
+		else
+			seen[i].known = seen[i].spare = false;
 	}
 }
 
 /* ---- after an import, and at the end ---- */
+
+void spares_boot(struct world *w)
+{
+	uint64_t now = w->r->ops->wall_ns(w->r);
+	if (!w->boot_cut_short || w->boot_ns > now)
+		w->boot_ns = now;
+	w->boot_cut_short = true;
+}
+
+void spares_joins(struct world *w, unsigned disk)
+{
+	memset(&w->loss[disk], 0, sizeof(w->loss[disk]));
+	w->loss[disk].joined = w->pool->history_seq;
+}
+
+static void read_entry(struct world *w, const struct pool_history_entry *e)
+{
+	static const char text[] = "takes the place of device";
+	char path[64];
+	const char *at = strstr(e->text, text);
+	for (unsigned i = 0; at && i < w->ndisks; i++) {
+		snprintf(path, sizeof(path), "(/sim/%s)", sim_disk_name(w->disk[i]));
+		if (e->seq > w->loss[i].joined && strstr(at, path))
+			w->loss[i].told = true;
+	}
+}
+
+/* A takeover that nobody has seen, in an import that was cut short. */
+static void find_taken(struct world *w, const struct dev *d)
+{
+	int disk = disk_of(w, d);
+	if (disk < 0)
+		return;
+	struct wloss *l = &w->loss[disk];
+	check_noted(w, d, (unsigned)disk);
+	if (!(d->flags & DEV_F_TAKEN)) {
+		if (l->told)
+			world_fail(w, "the history says that a spare has the place of disk%d",
+				   disk);
+		l->taken = false;
+		return;
+	}
+	if (w->disk_state[disk] == WDISK_IN) {
+		begin_loss(w, l, true);
+		taken(w, d, disk);
+	}
+	l->taken = true;
+}
+
+void spares_read_history(struct world *w)
+{
+	static struct pool_history_entry e;
+	int rc = 0;
+	w->boot_cut_short = false;
+	if (!w->with_spares)
+		return;
+	for (unsigned i = 0; i < w->ndisks; i++)
+		w->loss[i].told = false;
+	for (e.seq = 0; !rc;) {
+		rc = pool_history_next(w->pool, e.seq, &e);
+		if (!rc)
+			read_entry(w, &e);
+	}
+	if (rc != -ENOENT)
+		world_fail(w, "pool_history_next: %d %s", rc, err_str(rc));
+	for (unsigned i = 0; i < w->pool->ndevs; i++)
+		if (w->pool->devs[i].state != DEV_NONE)
+			find_taken(w, &w->pool->devs[i]);
+	for (unsigned i = 0; i < w->ndisks; i++)
+		if (w->loss[i].taken && disk_is_member(w, i) && !w->loss[i].told)
+			world_fail(w,
+				   "a spare has the place of disk%u, and the history has no word "
+				   "of it",
+				   i);
+}
 
 void spares_sync(struct world *w, unsigned disk, const struct pool_dev_status *s)
 {

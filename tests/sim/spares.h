@@ -17,7 +17,13 @@ void spares_set_class(struct world *w); /* of a device */
 /* ---- checks ---- */
 /* Spares get no chunks; who has lost its place comes in only with what nobody else has. */
 void spares_watch(struct world *w);
-/* After an import: the class of a member is the last one set. */
+/* An import begins. */
+void spares_boot(struct world *w);
+/* After an import, before the others: which takeovers the history tells. Yields. */
+void spares_read_history(struct world *w);
+/* A disk becomes a member: what was before is forgotten. */
+void spares_joins(struct world *w, unsigned disk);
+/* After an import: the class of a member is the last one set; how long it is lost is known. */
 void spares_sync(struct world *w, unsigned disk, const struct pool_dev_status *s);
 /* Is data on its way out of a spare or to devices of its class? */
 bool spares_busy(const struct world *w);

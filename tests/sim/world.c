@@ -313,6 +313,8 @@ static void import_pool(struct world *w)
 		b[j] = t;
 	}
 	cover_hit(COVER_IMPORTS);
+	w->boots++;
+	spares_boot(w);
 	struct pool_options o = w->popt;
 	bool damaged = w->victim >= 0 && w->faults == FAULTS_LOUD;
 	if (damaged)
@@ -322,6 +324,7 @@ static void import_pool(struct world *w)
 	int rc = pool_import(b, n, &o, w->r, &w->pool, &e);
 	if (rc)
 		world_fail(w, "pool_import of %u of %u devices: %d %s", n, w->ndisks, rc, e.text);
+	spares_read_history(w);
 	disks_sync(w);
 	disks_check_in_service(w);
 	static struct pool_event ev[64];

@@ -165,6 +165,18 @@ struct world {
 	char disk_class[WORLD_DISKS_MAX][POOL_CLASS_MAX + 1];
 	bool class_changes[WORLD_DISKS_MAX]; /* to other_class */
 	char other_class[WORLD_DISKS_MAX][POOL_CLASS_MAX + 1];
+	struct wloss {
+		uint64_t since_ns; /* wall clock: missing or faulted since; 0: it is not */
+		uint64_t seen_ns; /* counts as lost in this boot, by the clock that does not jump */
+		uint64_t noted_ns; /* what the newest durable superblock says; 0: not lost */
+		unsigned boot;	   /* when it was lost */
+		bool taken;	   /* a spare has its place, as far as was seen */
+		bool told;	   /* the history says so */
+		uint64_t joined;   /* only later entries of the history count */
+	} loss[WORLD_DISKS_MAX];
+	unsigned boots;
+	uint64_t boot_ns;    /* wall clock at the last import, and those cut short before it */
+	bool boot_cut_short; /* the import has not ended */
 	enum world_hunger hunger;
 	bool scrubbed;		  /* nothing is damaged any more */
 	uint64_t retention_s;	  /* shortest ever set */
@@ -248,6 +260,8 @@ int disk_spare(struct world *w);
 int disk_pick(struct world *w);
 /* Is everything stored as often as it can be? */
 bool disks_redundant(struct world *w);
+/* Does something want more copies than there are devices for them? */
+bool disks_too_few(const struct world *w);
 /* Is everything with more than one copy stored twice at least? */
 bool disks_survive(struct world *w);
 /* Devices and chunks, for the report of a failure. */

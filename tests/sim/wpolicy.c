@@ -9,7 +9,7 @@ static uint8_t pick_copies(struct world *w, struct sim_rng *g, bool single_ok)
 {
 	unsigned in = disks_in(w), most = in < 3 ? in : 3;
 	uint8_t n = (uint8_t)rng_range(g, 1, most ? most : 1);
-	if (n == 1 && most > 1 && (!single_ok || w->opt.no_single || w->with_classes))
+	if (n == 1 && most > 1 && (!single_ok || w->opt.no_single))
 		n = 2;
 	return n;
 }
