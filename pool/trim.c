@@ -241,9 +241,9 @@ void trim_run(struct pool *p)
 	ids = list_chunks(p, &n, &members);
 	p->trim.total_bytes = slots_begin(p) + members * p->chunk_blocks * BLOCK_SIZE;
 	lock_drop(&p->lock);
-	discard_slots(p);
 	for (size_t i = 0; ids && i < n && discard_go_on(p); i++)
 		trim_chunk(p, ids[i]);
+	discard_slots(p);
 	end(p, ids && discard_go_on(p), before);
 	free(ids);
 }
