@@ -132,7 +132,7 @@ static int setattr_of_nothing(fuse_req_t req, fuse_ino_t ino, bool chown, struct
 	struct serve_caller c;
 	struct fs_attr a;
 	int r = fs_getattr(fs_of(req), ino, &a);
-	bool sgid;
+	bool sgid, clears;
 
 	if (r)
 		return r;
@@ -140,7 +140,10 @@ static int setattr_of_nothing(fuse_req_t req, fuse_ino_t ino, bool chown, struct
 	if (c.fsetid && no_caps(req, ino))
 		chown = true; /* there is nothing else that it could mean */
 	sgid = a.mode & S_ISGID && (a.mode & S_IXGRP || !keeps_sgid(c));
-	if (chown && (a.mode & S_ISUID || sgid) && c.uid != a.uid && !c.fowner)
+	clears = a.mode & S_ISUID || sgid;
+	if (chown && clears && c.uid != a.uid && !c.fowner)
+		return -EPERM;
+	if (a.flags & FS_INODE_IMMUTABLE || (a.flags & FS_INODE_APPEND && clears))
 		return -EPERM;
 	sa->set |= FS_SET_KILL_CAPS;
 	if (chown || !c.fsetid)

@@ -120,7 +120,8 @@ class Call:
         return os.pread(self.fd(fds), 10000, 0)
 
     def do_ftruncate(self, fds):
-        if os.fstat(self.fd(fds)).st_size != self.n:
+        s = os.fstat(self.fd(fds))
+        if not stat.S_ISREG(s.st_mode) or s.st_size != self.n:
             os.ftruncate(self.fd(fds), self.n)
 
     def do_fchmod(self, fds):
