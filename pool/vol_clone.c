@@ -19,6 +19,7 @@
 #include "pool/extent.h"
 #include "pool/space.h"
 #include "pool/txn.h"
+#include "pool/vol_quota.h"
 #include "pool/vol_record.h"
 
 #define STEP_PIECES 32u
@@ -165,6 +166,23 @@ static int prepare(struct clone *cl)
 	return rc ? rc : space_free_reserve(v->p, STEP_PIECES * EXTENT_STEP_FREES);
 }
 
+/* Near the quota: as little as possible at a time, so that it is exact. */
+static int quota(struct clone *cl)
+{
+	const struct extent *x = cl->piece;
+	int rc;
+
+	cl->needs_of = cl->dst.v;
+	rc = vol_quota_admit(cl->dst.v, cl->dst.object, x->lblk, cl->blocks);
+	if (rc != -EDQUOT)
+		return rc;
+	cl->pieces = 1;
+	cl->blocks = x->blocks;
+	return x->codec == EXTENT_RESERVED
+		       ? 0
+		       : vol_quota_admit(cl->dst.v, cl->dst.object, x->lblk, x->blocks);
+}
+
 static int enter(struct clone *cl, const struct extent *x)
 {
 	struct vol *v = cl->dst.v;
@@ -185,7 +203,9 @@ static int share_locked(struct clone *cl)
 
 	if (rc || !cl->pieces)
 		return rc;
-	rc = prepare(cl);
+	rc = quota(cl);
+	if (!rc)
+		rc = prepare(cl);
 	if (rc)
 		return rc;
 	*cl->ret_done = was + cl->blocks * BLOCK_SIZE;
@@ -316,6 +336,11 @@ static int clone_step(struct clone *cl)
 	if (cl->left < BLOCK_SIZE)
 		return copy(cl, cl->left);
 	rc = share(cl);
+	if (rc == -EDQUOT) { /* what is dirty on top of data counted twice */
+		rc = txn_commit_wait(cl->dst.v->p);
+		if (!rc)
+			rc = share(cl);
+	}
 	if (rc || cl->pieces)
 		return rc;
 	return cl->hole ? punch(cl, cl->hole * BLOCK_SIZE) : copy(cl, cl->odd * BLOCK_SIZE);
@@ -369,5 +394,5 @@ int vol_clone_range(struct vol *src, uint64_t src_object, uint64_t src_off, stru
 	}
 	free(cl->buf);
 	free(cl);
-	return rc;
+	return rc == -EDQUOT ? -ENOSPC : rc;
 }
