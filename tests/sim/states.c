@@ -316,7 +316,7 @@ static unsigned member_state(const struct pool *p, const struct chunk *c, unsign
 	const struct dev *d = &p->devs[c->m[k].dev];
 	if (d->state != DEV_ONLINE && d->state != DEV_RESYNC)
 		return MEMBER_AWAY;
-	if (c->moving && c->m[k].stale_since == 1 && k + 1u == c->nmembers)
+	if (c->moving && !p->trim_withholds && c->m[k].stale_since == 1 && k + 1u == c->nmembers)
 		return MEMBER_COPYING;
 	return chunk_member_since(p, &c->m[k]) ? MEMBER_STALE : MEMBER_CURRENT;
 }
