@@ -52,6 +52,8 @@ class Results:
             {"PASS": self.passed, "SKIP": self.skipped, "FAIL": self.failed}[result].append(name)
             text = f"{result} {name}" + (f": {reason}" if reason else "")
             print(f"{text} ({seconds:.1f} s)", flush=True)
+            for line in re.findall(r"^total: .*", log, re.M) if result == "PASS" else ():
+                print("    | " + line, flush=True)
             if result == "FAIL":
                 lines = log.splitlines()[-TAIL_LINES:]
                 print("\n".join("    | " + line for line in lines), flush=True)
@@ -124,7 +126,7 @@ def run_one(test, results):
         log = f.read()
     seconds = time.monotonic() - start
     if status == 0:
-        results.add(test.name, "PASS", seconds)
+        results.add(test.name, "PASS", seconds, log=log)
     elif status == 77:
         reasons = re.findall(r"^SKIP: (.*)", log, re.M) or log.splitlines()[-1:]
         results.add(test.name, "SKIP", seconds, reasons[-1] if reasons else "no reason given")

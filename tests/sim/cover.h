@@ -130,5 +130,7 @@ static inline void cover_hit(enum cover_id id)
 void cover_share(void);
 /* Print the table; what never happened is marked. */
 void cover_print(FILE *f);
+/* One line: faults by kind. */
+void cover_print_faults(FILE *f);
 
 #endif

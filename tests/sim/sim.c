@@ -154,8 +154,11 @@ int main(int argc, char **argv)
 	cover_print(stdout);
 	states_print(stdout);
 	double took = seeds_clock() - begin, rate = (double)cover->n[COVER_OPS] / took * 3600 / 1e6;
-	printf("%llu seeds in %.1f s, %u failed; %.1f million operations an hour\n",
-	       (unsigned long long)done, took, failed, rate);
+	printf("total: %llu seeds, %llu operations in %.1f s, %u failed; %.1f million an hour\n",
+	       (unsigned long long)done, (unsigned long long)cover->n[COVER_OPS], took, failed,
+	       rate);
+	printf("total: ");
+	cover_print_faults(stdout);
 	bool slow = rate < r.rate;
 	if (slow)
 		printf("fewer than %.1f million\n", r.rate);
