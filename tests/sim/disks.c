@@ -78,8 +78,8 @@ void disks_sync(struct world *w)
 		w->disk_state[i] = s		       ? (s->evacuating ? WDISK_LEAVING : WDISK_IN)
 				   : durably_out(w, i) ? WDISK_OUT
 						       : WDISK_LEAVING;
-		if (!s && (int)i == w->victim)
-			w->victim = -1;
+		if ((int)i == w->victim && w->disk_state[i] == WDISK_OUT)
+			w->victim = -1; /* else it may be back after another power cut */
 	}
 }
 
