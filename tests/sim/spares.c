@@ -189,7 +189,7 @@ static void check_noted(struct world *w, const struct dev *d, unsigned disk)
 		l->since_ns = 0;
 	if (d->state != DEV_MISSING || !l->noted_ns)
 		return;
-	bool lost_before = l->since_ns && l->boot != w->boots;
+	bool lost_before = l->since_ns && l->since_ns <= l->noted_ns && l->boot != w->boots;
 	if (lost_before && counts_as_lost(d) && (!d->lost_ns || d->lost_ns > l->noted_ns))
 		world_fail(w, "after an import disk%u is lost since %llu, not %llu", disk,
 			   (unsigned long long)d->lost_ns, (unsigned long long)l->noted_ns);
@@ -199,11 +199,11 @@ static void check_noted(struct world *w, const struct dev *d, unsigned disk)
 
 /* ---- takeovers ---- */
 
-static void check_due(struct world *w, const struct dev *d, int disk)
+static void check_due(struct world *w, const struct dev *d, int disk, uint64_t at_ns)
 {
 	const struct wloss *l = &w->loss[disk];
 	uint64_t after = w->pool->spare_after_s;
-	uint64_t lost = l->since_ns ? w->r->ops->wall_ns(w->r) - l->since_ns : 0;
+	uint64_t lost = at_ns > l->since_ns ? at_ns - l->since_ns : 0;
 	if (!w->with_spares)
 		world_fail(w, "a spare takes over from disk%d, and there is none", disk);
 	if (!l->since_ns)
@@ -215,11 +215,11 @@ static void check_due(struct world *w, const struct dev *d, int disk)
 			   disk, (unsigned long long)(lost / SIM_MS), (unsigned long long)after);
 }
 
-static void taken(struct world *w, const struct dev *d, int disk)
+static void taken(struct world *w, const struct dev *d, int disk, uint64_t at_ns)
 {
 	if (disk < 0 || w->disk_state[disk] != WDISK_IN)
 		return;
-	check_due(w, d, disk);
+	check_due(w, d, disk, at_ns);
 	world_log(w, "a spare takes the place of disk%d, %s", disk, dev_state_name(d->state));
 	w->disk_state[disk] = WDISK_LEAVING;
 	w->loss[disk].taken = true;
@@ -231,7 +231,7 @@ static void taken(struct world *w, const struct dev *d, int disk)
 /* One whose place is taken may come in only to give away what nobody else has. */
 static void watch_taken(struct world *w, const struct dev *d, int disk, enum dev_state was)
 {
-	taken(w, d, disk);
+	taken(w, d, disk, w->r->ops->wall_ns(w->r));
 	if (d->state != DEV_RESYNC || was == DEV_RESYNC || was == DEV_ONLINE)
 		return;
 	if (!only_there(w->pool, d->id))
@@ -293,6 +293,8 @@ void spares_watch(struct world *w)
 void spares_boot(struct world *w)
 {
 	uint64_t now = w->r->ops->wall_ns(w->r);
+	if (!w->boot_cut_short)
+		w->boot_last_ns = 0;
 	if (!w->boot_cut_short || w->boot_ns > now)
 		w->boot_ns = now;
 	w->boot_cut_short = true;
@@ -311,8 +313,10 @@ static void read_entry(struct world *w, const struct pool_history_entry *e)
 	const char *at = strstr(e->text, text);
 	for (unsigned i = 0; at && i < w->ndisks; i++) {
 		snprintf(path, sizeof(path), "(/sim/%s)", sim_disk_name(w->disk[i]));
-		if (e->seq > w->loss[i].joined && strstr(at, path))
-			w->loss[i].told = true;
+		if (e->seq <= w->loss[i].joined || !strstr(at, path))
+			continue;
+		w->loss[i].told = true;
+		w->loss[i].told_ns = e->wall_ns;
 	}
 }
 
@@ -333,7 +337,7 @@ static void find_taken(struct world *w, const struct dev *d)
 	}
 	if (w->disk_state[disk] == WDISK_IN) {
 		begin_loss(w, l, true);
-		taken(w, d, disk);
+		taken(w, d, disk, l->told_ns);
 	}
 	l->taken = true;
 }

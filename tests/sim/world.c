@@ -375,6 +375,9 @@ static void cut_power(struct world *w)
 		how = SIM_CUT_KEEP_ALL;
 	if (how == SIM_CUT_LOSE_ALL)
 		cover_hit(COVER_CRASH_LOSE_ALL);
+	uint64_t now = w->r->ops->wall_ns(w->r);
+	if (w->boot_cut_short && now > w->boot_last_ns)
+		w->boot_last_ns = now;
 	world_log(w, "POWER CUT at tick %llu (%d)", (unsigned long long)w->bus.ticks, how);
 	count_crash(w);
 	/* Some devices may have power of their own. */

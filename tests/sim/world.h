@@ -172,11 +172,14 @@ struct world {
 		unsigned boot;	   /* when it was lost */
 		bool taken;	   /* a spare has its place, as far as was seen */
 		bool told;	   /* the history says so */
+		uint64_t told_ns;  /* and when that was, by the wall clock */
 		uint64_t joined;   /* only later entries of the history count */
 	} loss[WORLD_DISKS_MAX];
 	unsigned boots;
-	uint64_t boot_ns;    /* wall clock at the last import, and those cut short before it */
-	bool boot_cut_short; /* the import has not ended */
+	uint64_t boot_ns;      /* wall clock at the last import, and those cut short before it */
+	uint64_t boot_last_ns; /* the latest time at which one was cut short, since the last that
+				  ended */
+	bool boot_cut_short;   /* the import has not ended */
 	enum world_hunger hunger;
 	bool scrubbed;		  /* nothing is damaged any more */
 	uint64_t retention_s;	  /* shortest ever set */

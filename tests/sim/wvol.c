@@ -417,6 +417,7 @@ void wvol_set_property(struct ctx *c)
 static bool may_have_expired(struct world *w, const struct wvol *v)
 {
 	uint64_t now = w->r->ops->wall_ns(w->r);
+	now = now > w->boot_last_ns ? now : w->boot_last_ns; /* the clock may have been set back */
 	return now > v->trashed_ns + w->retention_s * SIM_SEC || event_seen(w, "trash-expired");
 }
 
