@@ -64,6 +64,7 @@ struct wvol {
 	bool single; /* has, or had, one copy */
 	uint64_t id;
 	uint64_t trashed_ns; /* wall clock */
+	bool maybe_live;     /* it left the trash before it was there durably */
 	struct vol *v;	     /* NULL: not open */
 	unsigned users;	     /* workers inside */
 	bool closing;	     /* no new users */

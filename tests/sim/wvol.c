@@ -207,6 +207,7 @@ void wvol_trash(struct ctx *c)
 	world_log(c->w, "w%u trash %s -> %d", c->k->id, v->name, rc);
 	if (!rc) {
 		hist_synced(v->h, since);
+		v->maybe_live = false;
 		cover_hit(COVER_VOL_TRASHED);
 		if (v->state == WVOL_TRASHING)
 			v->state = WVOL_TRASHED;
@@ -330,6 +331,7 @@ static void leaves_trash(struct world *w, const struct vol *v)
 		struct wvol *x = &w->vol[i];
 		if (x->id != v->id || (x->state != WVOL_TRASHED && x->state != WVOL_TRASHING))
 			continue;
+		x->maybe_live = x->state == WVOL_TRASHING;
 		x->state = WVOL_LEAVING;
 		if (event_seen(w, "trash-pressure"))
 			cover_hit(COVER_TRASH_PRESSURE);
@@ -430,8 +432,9 @@ static void open_live(struct world *w, struct wvol *v)
 		if (!rc)
 			memcpy(v->name, v->other_name, sizeof(v->name));
 	}
-	if (rc == -ENOENT && (v->state == WVOL_CREATING || v->state == WVOL_DESTROYING ||
-			      (v->state == WVOL_TRASHING && may_have_expired(w, v)))) {
+	if (rc == -ENOENT &&
+	    (v->state == WVOL_CREATING || v->state == WVOL_DESTROYING || v->state == WVOL_LEAVING ||
+	     (v->state == WVOL_TRASHING && may_have_expired(w, v)))) {
 		wvol_forget(v);
 		return;
 	}
@@ -450,7 +453,9 @@ void wvol_open_all(struct world *w)
 		if (v->state == WVOL_NONE || v->v)
 			continue;
 		v->closing = false;
-		if (!trash || (v->state == WVOL_TRASHING && !in_trash(w, v->id))) {
+		if (!trash ||
+		    ((v->state == WVOL_TRASHING || v->maybe_live) && !in_trash(w, v->id))) {
+			v->maybe_live = false;
 			open_live(w, v);
 			continue;
 		}
