@@ -83,7 +83,7 @@ struct chunk {
 	bool dirty;	 /* record or bitmap differs from the trees */
 	bool new_record; /* not in the trees yet */
 	bool is_write_point, condemned;
-	bool moving;	   /* its members stay as they are: one is on its way, or trim.h */
+	bool moving;	   /* a member is on its way: mover.h */
 	bool usable;	   /* some member's device takes writes, and it is not being emptied */
 	bool draining;	   /* being emptied: squeeze.h */
 	bool shared;	   /* some block has more than one reference: refs.h */

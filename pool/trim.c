@@ -59,7 +59,7 @@ static bool run_take(struct pool *p, struct run *r)
 		bit_set(c->busy, i);
 	c->busy_count += r->blocks;
 	chunk_count_free(p, c, -(int64_t)r->blocks);
-	c->moving = p->trim_withholds = true;
+	p->trim_withholds = true;
 	r->n = c->nmembers;
 	for (unsigned i = 0; i < r->n; i++)
 		r->m[i] = chunk_slot_of(&c->m[i]);
@@ -74,7 +74,7 @@ static void run_give_back(struct pool *p, struct run *r)
 		bit_clear(c->busy, i);
 	c->busy_count -= r->blocks;
 	chunk_count_free(p, c, r->blocks);
-	c->moving = p->trim_withholds = false;
+	p->trim_withholds = false;
 	if (!c->used) /* could not vanish meanwhile */
 		txn_mark_dirty_locked(p);
 }

@@ -1,8 +1,8 @@
 /* trim: tells devices once what is free: all free slots, and free runs of blocks inside chunks.
  *
  * Happy path: every free slot becomes stale; then, chunk after chunk, a free run becomes busy, so
- * that nobody takes it, is discarded on every member, and is free again; meanwhile the chunk's
- * members stay where they are (moving). Then the stale slots are discarded (discard.h).
+ * that nobody takes it, is discarded on every member, and is free again; meanwhile the mover waits,
+ * so that members stay where they are. Then the stale slots are discarded (discard.h).
  * Failure modes: crash: nothing has changed; the device cannot: it is left out, and counted.
  *
  * Not touched: boot chunks and the log, chunks where writing goes on or that are about to vanish,
