@@ -149,12 +149,12 @@ int fs_file_may_open(struct fs_file *f, int flags);
 bool fs_file_may_have_caps(struct fs_file *f);
 void fs_file_close(struct fs_file *f);
 uint64_t fs_file_ino(const struct fs_file *f);
-/* f was opened for writing / some open file of the same inode was: a cache above may hold newer
- * data. direct: f passes the cache by (but its mappings do not). */
-void fs_file_set_writer(struct fs_file *f, bool direct);
+/* f was opened with these O_* flags; O_DIRECT: it passes the cache above by (but its mappings do
+ * not). Once, before its use. */
+void fs_file_set_flags(struct fs_file *f, int flags);
+/* Some open file of the same inode writes: the cache above may hold newer data. */
 bool fs_file_has_writer(struct fs_file *f);
 /* f passes the cache by, and other open files do not: data in the cache may lie behind our size. */
-void fs_file_set_direct(struct fs_file *f);
 bool fs_file_may_be_longer(struct fs_file *f);
 /* *ret_len < len at the end of the file. */
 int fs_read(struct fs_file *f, uint64_t off, uint32_t len, void *buf, uint32_t *ret_len);

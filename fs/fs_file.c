@@ -41,19 +41,16 @@ static int file_open_fn(struct vol *v, void *arg)
 	return 0;
 }
 
-void fs_file_set_writer(struct fs_file *f, bool direct)
+void fs_file_set_flags(struct fs_file *f, int flags)
 {
+	f->direct = flags & O_DIRECT;
+	f->no_atime = flags & O_NOATIME;
+	f->writer = (flags & O_ACCMODE) != O_RDONLY;
+	f->cached_writer = f->writer && !f->direct;
 	lock_take(&f->fs->lock);
-	f->node->writers += !f->writer;
-	f->node->cached_writers += !direct && !f->cached_writer;
-	f->writer = true;
-	f->cached_writer |= !direct;
+	f->node->writers += f->writer;
+	f->node->cached_writers += f->cached_writer;
 	lock_drop(&f->fs->lock);
-}
-
-void fs_file_set_direct(struct fs_file *f)
-{
-	f->direct = true;
 }
 
 bool fs_file_may_be_longer(struct fs_file *f)
@@ -215,7 +212,7 @@ int fs_read(struct fs_file *f, uint64_t off, uint32_t len, void *buf, uint32_t *
 		r = vol_query(f->fs->vol, read_inline_fn, &rd);
 	if (r == -EAGAIN)
 		r = vol_read(f->fs->vol, n->ino, off, len, buf);
-	if (!r && fs_node_atime_due(f->fs, n))
+	if (!r && !f->no_atime && fs_node_atime_due(f->fs, n))
 		fs_atime_set(f->fs, n->ino);
 	return r;
 }

@@ -37,9 +37,9 @@ struct fs_node {
 
 struct fs_file {
 	struct fs *fs;
-	struct fs_node *node;	     /* pinned by node->opens */
-	struct fs_file *prev, *next; /* fs->files */
-	bool writer, cached_writer, direct;
+	struct fs_node *node;			      /* pinned by node->opens */
+	struct fs_file *prev, *next;		      /* fs->files */
+	bool writer, cached_writer, direct, no_atime; /* how it was opened */
 };
 
 struct fs {

@@ -284,14 +284,6 @@ static void tree_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_i
 		  fs_rename(fs_of(req), dir, name, to_dir, to_name, flags, ctx->uid, ctx->gid));
 }
 
-static void set_use(struct fs_file *f, int flags)
-{
-	if (flags & O_DIRECT)
-		fs_file_set_direct(f);
-	if ((flags & O_ACCMODE) != O_RDONLY)
-		fs_file_set_writer(f, flags & O_DIRECT);
-}
-
 static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const struct fuse_open_in *in = (const void *)(serve_rq_current()->in + 1);
@@ -317,7 +309,7 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (!r && writes && fs_file_may_have_caps(f))
 		flags |= O_DIRECT;
 	if (!r)
-		set_use(f, flags);
+		fs_file_set_flags(f, flags);
 	if (r)
 		reply_err(req, r);
 	if (r || reply_open(req, f, reply_fopen_flags(flags)))
@@ -349,7 +341,7 @@ static void tree_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 		reply_err(req, r);
 		return;
 	}
-	set_use(f, fi->flags);
+	fs_file_set_flags(f, fi->flags);
 	reply_entry_fill(&out.e, &a, 0);
 	out.o = (struct fuse_open_out){.fh = (uintptr_t)f,
 				       .open_flags = reply_fopen_flags(fi->flags)};

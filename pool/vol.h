@@ -39,7 +39,7 @@ enum vol_compression { VOL_COMPRESS_OFF = 0, VOL_COMPRESS_LZ4 = 1 };
 	0x80 /* key types from here on belong to vol; smaller ones to the front end */
 #define VOL_NAME_MAX	     63
 #define VOL_CLASS_MAX	     15			/* of a class of devices: POOL_CLASS_MAX */
-#define VOL_OBJECT_BYTES_MAX (INT64_MAX - 4095) /* 8 EiB of address space per object */
+#define VOL_OBJECT_BYTES_MAX INT64_MAX /* 8 EiB of address space per object */
 
 struct vol_info { /* a copy; sizes in bytes */
 	uint64_t id;

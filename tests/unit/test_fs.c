@@ -270,7 +270,9 @@ static void test_first_write_big(void **state)
 	assert_int_equal(fs_write(f, 0, 10, "0123456789", 0), 0);
 	assert_int_equal(fs_write(f, 0, sizeof(buf), buf, 0), 0);
 	read_back(f, 0, buf, sizeof(buf));
-	assert_int_equal(fs_write(f, INT64_MAX - 4000, 1, "x", 0), -EFBIG);
+	assert_int_equal(fs_write(f, INT64_MAX, 1, "x", 0), -EFBIG);
+	assert_int_equal(fs_write(f, INT64_MAX - 1, 1, "x", 0), 0);
+	read_back(f, INT64_MAX - 1, "x", 1);
 	assert_int_equal(fs_write(f, 1ull << 62, 5, "far y", 0), 0);
 	read_back(f, 1ull << 62, "far y", 5);
 	fs_file_close(f);
