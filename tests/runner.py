@@ -3,6 +3,7 @@
 A system test says what it needs in comment lines:
     # timeout: 300          seconds (default 180); three times that with --long and sanitizers
     # alone                 nothing else may run beside it
+    # long                  part of --long alone
     # asan: A=1 B=2         also with the sanitizer build, with these variables set
 """
 import argparse
@@ -233,6 +234,8 @@ def system_tests(o):
             continue
         with open(path, encoding="utf-8") as f:
             head = f.read(4000)
+        if re.search(r"^# long$", head, re.M) and not o.long:
+            continue
         m = re.search(r"^# timeout: (\d+)", head, re.M)
         timeout = (int(m.group(1)) if m else 180) * (6 if o.long else 1)
         alone = bool(re.search(r"^# alone", head, re.M))
