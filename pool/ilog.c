@@ -180,80 +180,109 @@ static void group_build(struct pool *p, struct group *g, uint8_t *out, uint32_t 
 
 #define BATCH_MAX 64
 
-/* Lock held on entry and exit, dropped between: write one batch for every volume that asked. */
-static int write_batch(struct pool *p)
-{
+struct batch {
 	struct group g[BATCH_MAX];
-	unsigned n = 0;
-	uint32_t total = 0, pos, at = 0, room = log_room(p);
-	uint64_t txn = p->open->nr;
-	uint8_t *buf;
-	unsigned tries = 0;
-	int rc = 0;
+	unsigned n;
+	uint32_t pos, blocks; /* of the log chunk */
+	uint64_t txn;
+};
 
-	p->log_writing = true;
-	pos = p->log_pos;
-	for (struct vol *v = p->vols; v && n < BATCH_MAX && !rc; v = v->next) {
+/* Lock held: take what the volumes that asked have to log, as far as it fits. */
+static int batch_take(struct pool *p, struct batch *b)
+{
+	uint32_t room = log_room(p);
+
+	b->n = b->blocks = 0;
+	b->pos = p->log_pos;
+	b->txn = p->open->nr;
+	for (struct vol *v = p->vols; v && b->n < BATCH_MAX; v = v->next) {
 		uint32_t need = (uint32_t)((group_bytes(v) + BLOCK_SIZE - 1) / BLOCK_SIZE);
-		uint32_t skip = pos + total + need > p->chunk_blocks ? p->chunk_blocks - pos : 0;
+		bool wraps = b->pos + b->blocks + need > p->chunk_blocks;
+		uint32_t skip = wraps ? p->chunk_blocks - b->pos : 0;
+		int rc;
 
 		if (!v->log_requested || v->destroying || !can_log(v))
 			continue;
-		if (skip && n)
+		if (skip && b->n)
 			break; /* next batch */
-		if (total + need + skip > room)
+		if (b->blocks + need + skip > room)
 			continue; /* its own loop asks for a commit */
 		if (skip) {
-			pos = 0;
+			b->pos = 0;
 			room -= skip;
 		}
-		rc = group_take(v, &g[n]);
+		rc = group_take(v, &b->g[b->n]);
 		if (rc)
-			break;
-		g[n].log_seq = p->log_seq + n;
-		total += g[n++].blocks;
+			return rc;
+		b->g[b->n].log_seq = p->log_seq + b->n;
+		b->blocks += b->g[b->n++].blocks;
 	}
-	if (!n) { /* nothing taken: no harm done */
-		if (!rc)
-			txn_commit_request_locked(p);
-		p->log_writing = false;
-		waitq_wake_all(&p->log_waiters);
-		return rc;
-	}
-	p->log_pos = (pos + total) % p->chunk_blocks;
-	p->log_seq += n;
-	lock_drop(&p->lock);
+	return 0;
+}
 
-	do { /* what has been taken must be written */
-		buf = aligned_alloc(BLOCK_SIZE, (size_t)total * BLOCK_SIZE);
+/* What has been taken must be written: one write for all. Yields. */
+static int batch_write(struct pool *p, struct batch *b)
+{
+	unsigned tries = 0;
+	uint32_t at = 0;
+	uint8_t *buf;
+	int rc;
+
+	do {
+		buf = aligned_alloc(BLOCK_SIZE, (size_t)b->blocks * BLOCK_SIZE);
 	} while (!buf && txn_wait_memory(p, &tries));
-	rc = buf ? 0 : -ENOMEM;
-	for (unsigned i = 0; i < n && !rc; i++) {
-		group_build(p, &g[i], buf + (size_t)at * BLOCK_SIZE, pos + at, txn);
-		at += g[i].blocks;
+	if (!buf)
+		return -ENOMEM;
+	for (unsigned i = 0; i < b->n; i++) {
+		group_build(p, &b->g[i], buf + (size_t)at * BLOCK_SIZE, b->pos + at, b->txn);
+		at += b->g[i].blocks;
 	}
-	if (!rc)
-		rc = chunk_write(p, addr_make(p->log_chunk->id, pos), total, buf, DEV_IO_FUA);
+	rc = chunk_write(p, addr_make(p->log_chunk->id, b->pos), b->blocks, buf, DEV_IO_FUA);
 	free(buf);
+	return rc;
+}
 
-	lock_take(&p->lock);
-	for (unsigned i = 0; i < n; i++) {
-		for (size_t k = 0; k < g[i].nblks; k++)
-			dbuf_unref(p, g[i].blks[k].buf);
-		if (!rc && g[i].v->synced_seq < g[i].seq_covered)
-			g[i].v->synced_seq = g[i].seq_covered;
-		free(g[i].blks);
-		free(g[i].log);
-		g[i].v->pins--;
+/* Lock held: rc is how the write went. */
+static void batch_end(struct pool *p, struct batch *b, int rc)
+{
+	for (unsigned i = 0; i < b->n; i++) {
+		struct group *g = &b->g[i];
+
+		for (size_t k = 0; k < g->nblks; k++)
+			dbuf_unref(p, g->blks[k].buf);
+		if (!rc && g->v->synced_seq < g->seq_covered)
+			g->v->synced_seq = g->seq_covered;
+		free(g->blks);
+		free(g->log);
+		g->v->pins--;
 	}
 	waitq_wake_all(&p->data_waiters);
 	if (rc)
 		pool_fault_locked(p, rc, "write intent log");
 	p->log_writes++;
-	p->log_bytes += (uint64_t)total * BLOCK_SIZE;
+	p->log_bytes += (uint64_t)b->blocks * BLOCK_SIZE;
+}
+
+/* Lock held on entry and exit, dropped between: write one batch for every volume that asked. */
+static int write_batch(struct pool *p)
+{
+	struct batch b;
+	int rc;
+
+	p->log_writing = true;
+	rc = batch_take(p, &b);
+	if (b.n) {
+		p->log_pos = (b.pos + b.blocks) % p->chunk_blocks;
+		p->log_seq += b.n;
+		lock_drop(&p->lock);
+		rc = batch_write(p, &b);
+		lock_take(&p->lock);
+		batch_end(p, &b, rc);
+	}
 	p->log_writing = false;
 	waitq_wake_all(&p->log_waiters);
-	if (log_room(p) < p->chunk_blocks / 2)
+	/* Nothing was taken: it does not fit. */
+	if (b.n ? log_room(p) < p->chunk_blocks / 2 : !rc)
 		txn_commit_request_locked(p);
 	return rc;
 }
