@@ -199,6 +199,14 @@ static int session_create(struct serve *s, const struct fuse_lowlevel_ops *ops)
 	return fuse_session_custom_io(s->se, &serve_custom_io, null);
 }
 
+/* Not the same for all mounts and daemons: leaders of several are on several CPUs. */
+static unsigned leader_choose(unsigned workers)
+{
+	static _Atomic unsigned sessions;
+
+	return ((unsigned)getpid() + atomic_fetch_add(&sessions, 1)) % workers;
+}
+
 static struct serve *serve_alloc(const struct serve_options *o)
 {
 	struct serve *s = calloc(1, sizeof(*s) + o->reactor_count * sizeof(s->worker[0]));
@@ -216,7 +224,7 @@ static struct serve *serve_alloc(const struct serve_options *o)
 	s->transport = &serve_dev_ops;
 	s->abort_fd = -1;
 	s->worker_count = o->reactor_count;
-	s->leader = s->worker_count - 1;
+	s->leader = leader_choose(s->worker_count);
 	for (unsigned i = 0; i < s->worker_count; i++) {
 		s->worker[i].s = s;
 		s->worker[i].reactor = o->reactors[i];
