@@ -4,8 +4,7 @@
 set -Eeuo pipefail
 trap 'echo "containers.user.sh: line $LINENO failed: $BASH_COMMAND" >&2' ERR
 work=$1 d=$2
-TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-. "$TOP/tests/system/containers.bundle.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/containers.bundle.sh"
 
 touch "$d/owned"
 chown 1:1 "$d/owned"
