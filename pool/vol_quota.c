@@ -37,7 +37,8 @@ static int new_blocks(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,
 int vol_quota_admit(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n)
 {
 	uint64_t most = v->size_bytes / BLOCK_SIZE, fresh;
-	uint64_t has = v->logical_blocks + v->active_blocks + v->reserved_blocks;
+	uint64_t has = v->logical_blocks + v->active_blocks + v->flushing_blocks +
+		       v->reserved_blocks;
 	int rc;
 
 	if (v->type != VOL_TYPE_FS || !v->size_bytes || has + n <= most)

@@ -1,8 +1,8 @@
 /* vol_quota: the most data a file system volume may hold, in bytes before compression: reserved
  * ranges count, metadata does not.
  *
- * What is dirty and already mapped as well counts twice until it is flushed; a writer that is
- * refused waits for a commit and asks again. Overwriting is never refused.
+ * What is dirty, or being flushed, and mapped as well counts twice until that is done; a writer
+ * that is refused waits for a commit and asks again. Overwriting is never refused.
  */
 #ifndef TARN_POOL_VOL_QUOTA_H
 #define TARN_POOL_VOL_QUOTA_H
