@@ -5,10 +5,30 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "base/co.h"
 #include "fs/fs_check_impl.h"
 #include "fs/fs_dir.h"
 
 #define TABLE_MIN 1024u
+#define BREATH	  4096u /* inodes */
+
+static void fix_add(struct fs_check *c, struct fs_fix x)
+{
+	if (!c->want_fixes)
+		return;
+	if (c->fixes == c->fix_max) {
+		size_t max = c->fix_max ? c->fix_max * 2 : 64;
+		struct fs_fix *f = realloc(c->fix, max * sizeof(*f));
+
+		if (!f) {
+			c->rc = -ENOMEM;
+			return;
+		}
+		c->fix = f;
+		c->fix_max = max;
+	}
+	c->fix[c->fixes++] = x;
+}
 
 static void problem(struct fs_check *c, enum fs_fix_kind kind, uint64_t ino, uint64_t value,
 		    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
@@ -25,20 +45,29 @@ static void problem(struct fs_check *c, enum fs_fix_kind kind, uint64_t ino, uin
 		va_end(ap);
 		fputc('\n', c->out);
 	}
-	if (!c->want_fixes)
-		return;
-	if (c->fixes == c->fix_max) {
-		size_t max = c->fix_max ? c->fix_max * 2 : 64;
-		struct fs_fix *f = realloc(c->fix, max * sizeof(*f));
+	fix_add(c, (struct fs_fix){kind, ino, value});
+}
 
-		if (!f) {
-			c->rc = -ENOMEM;
-			return;
-		}
-		c->fix = f;
-		c->fix_max = max;
+/* The same of the entry d of a directory. */
+static void entry_problem(struct fs_check *c, enum fs_fix_kind kind, const struct btree_item *it,
+			  const struct fs_dirent_view *d, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+static void entry_problem(struct fs_check *c, enum fs_fix_kind kind, const struct btree_item *it,
+			  const struct fs_dirent_view *d, const char *fmt, ...)
+{
+	va_list ap;
+
+	c->r->problems++;
+	if (c->out) {
+		fprintf(c->out, "%s: entry ", c->name);
+		fs_name_to_text(c->out, d->name, d->name_len);
+		fprintf(c->out, " of directory %" PRIu64, it->key.object);
+		va_start(ap, fmt);
+		vfprintf(c->out, fmt, ap);
+		va_end(ap);
+		fputc('\n', c->out);
 	}
-	c->fix[c->fixes++] = (struct fs_fix){kind, ino, value};
+	fix_add(c, (struct fs_fix){kind, it->key.object, it->key.offset});
 }
 
 /* ---- the table ---- */
@@ -104,18 +133,16 @@ static void see_inode(struct fs_check *c, struct fs_seen *s, const struct fs_att
 	c->r->directories += S_ISDIR(a->mode);
 }
 
-static int see_entry(struct fs_check *c, uint64_t dir, uint64_t slot,
+static int see_entry(struct fs_check *c, const struct btree_item *it,
 		     const struct fs_dirent_view *d)
 {
+	uint64_t dir = it->key.object, slot = it->key.offset;
 	struct fs_seen *s = seen(c, dir);
 
 	if (!s)
 		return -ENOMEM;
 	if (!fs_dent_placed(c->hash_key, d->name, d->name_len, slot))
-		problem(c, FS_FIX_ENTRY_MOVE, dir, slot,
-			"entry \"%.*s\" of directory %" PRIu64
-			" is not where it would be looked for",
-			d->name_len, d->name, dir);
+		entry_problem(c, FS_FIX_ENTRY_MOVE, it, d, " is not where it would be looked for");
 	s->entries = true;
 	s->dir_size += FS_DIRENT_WEIGHT + d->name_len;
 	s->subdirs += d->type == S_IFDIR >> 12;
@@ -160,12 +187,24 @@ static void damaged(struct fs_check *c, const struct btree_item *it)
 	free(text);
 }
 
+/* It does not decode. */
+static void unknown(struct fs_check *c, const struct btree_item *it)
+{
+	if (fs_item_validate(it) != ERR_VERSION) {
+		damaged(c, it);
+		return;
+	}
+	c->newer = true;
+	problem(c, FS_FIX_NONE, 0, 0, "an item of inode %" PRIu64 " is of a newer program",
+		it->key.object);
+}
+
 static int see_meta(struct fs_check *c, const struct btree_item *it)
 {
 	struct fs_seen *s;
 
 	if (fs_item_validate(it)) {
-		damaged(c, it);
+		unknown(c, it);
 	} else if (it->key.type == FS_KEY_ORPHAN) {
 		s = seen(c, it->key.offset);
 		if (!s)
@@ -191,8 +230,9 @@ static int see_item(void *arg, const struct btree_item *it)
 	if (it->key.type >= VOL_KEY_EXTENT)
 		return see_extent(c, s, it);
 	if (fs_item_validate(it)) {
-		s->damaged |= it->key.type == FS_KEY_INODE;
-		damaged(c, it);
+		if (it->key.type == FS_KEY_INODE)
+			*(fs_item_validate(it) == ERR_VERSION ? &s->newer : &s->damaged) = true;
+		unknown(c, it);
 		return c->rc;
 	}
 	switch (it->key.type) {
@@ -217,7 +257,7 @@ static int see_item(void *arg, const struct btree_item *it)
 		break;
 	case FS_KEY_DIRENT:
 		fs_dirent_decode(it, &d);
-		return see_entry(c, it->key.object, it->key.offset, &d);
+		return see_entry(c, it, &d);
 	}
 	return c->rc;
 }
@@ -237,7 +277,7 @@ static int see_bad(void *arg, int rc)
 
 static bool has_parts(const struct fs_seen *s)
 {
-	return s->inlined || s->xattrs || s->extents || s->entries || s->damaged;
+	return s->inlined || s->xattrs || s->extents || s->entries || s->damaged || s->newer;
 }
 
 static void judge_missing(struct fs_check *c, const struct fs_seen *s)
@@ -287,7 +327,8 @@ static void judge_data(struct fs_check *c, const struct fs_seen *s)
 	bool regular = S_ISREG(s->mode), flag = s->flags & FS_INODE_INLINE;
 
 	if (s->extents && (!regular || flag))
-		problem(c, FS_FIX_FLAGS, s->ino, s->flags & ~(uint32_t)FS_INODE_INLINE,
+		problem(c, regular ? FS_FIX_FLAGS : FS_FIX_NONE, s->ino,
+			s->flags & ~(uint32_t)FS_INODE_INLINE,
 			"inode %" PRIu64 ": has data that it should not have", s->ino);
 	else if (s->data_end > (s->size + 4095) / 4096 * 4096)
 		problem(c, FS_FIX_SIZE, s->ino, s->data_end,
@@ -322,6 +363,8 @@ static void judge_file(struct fs_check *c, const struct fs_seen *s)
 
 static void judge(struct fs_check *c, const struct fs_seen *s)
 {
+	if (s->newer)
+		return; /* its counts are not known */
 	if (!s->inode) {
 		judge_missing(c, s);
 		return;
@@ -375,32 +418,25 @@ static int look_item(void *arg, const struct btree_item *it)
 	struct fs_check *c = arg;
 	struct fs_dirent_view d;
 	struct fs_seen *s;
-	uint64_t dir = it->key.object, slot = it->key.offset;
+	uint64_t dir = it->key.object;
 
 	if (dir == FS_OBJ_META || it->key.type != FS_KEY_DIRENT || fs_dirent_decode(it, &d))
 		return 0;
 	s = fs_check_seen(c, d.ino);
 	if (!s || (!s->inode && !has_parts(s)))
-		problem(c, FS_FIX_ENTRY_DEL, dir, slot,
-			"entry \"%.*s\" of directory %" PRIu64 " names inode %" PRIu64
-			", which is missing",
-			d.name_len, d.name, dir, d.ino);
+		entry_problem(c, FS_FIX_ENTRY_DEL, it, &d,
+			      " names inode %" PRIu64 ", which is missing", d.ino);
 	else if (s->inode && S_ISDIR(s->mode) && s->ino == FS_OBJ_ROOT)
-		problem(c, FS_FIX_ENTRY_DEL, dir, slot,
-			"entry \"%.*s\" of directory %" PRIu64 " names the root", d.name_len,
-			d.name, dir);
-	else if (s->inode && S_ISDIR(s->mode) && s->names > 1 && (s->parent != dir || s->walk == 3))
-		problem(c, FS_FIX_ENTRY_DEL, dir, slot,
-			"entry \"%.*s\" of directory %" PRIu64 " names directory %" PRIu64
-			", which has another name",
-			d.name_len, d.name, dir, d.ino);
+		entry_problem(c, FS_FIX_ENTRY_DEL, it, &d, " names the root");
+	else if (s->inode && S_ISDIR(s->mode) && s->names > 1 && (s->parent != dir || s->kept))
+		entry_problem(c, FS_FIX_ENTRY_DEL, it, &d,
+			      " names directory %" PRIu64 ", which has another name", d.ino);
 	else if (s->inode && d.type != s->mode >> 12)
-		problem(c, FS_FIX_ENTRY_TYPE, dir, slot,
-			"entry \"%.*s\" of directory %" PRIu64 ": type %u, but inode %" PRIu64
-			" is of type %u",
-			d.name_len, d.name, dir, d.type, d.ino, s->mode >> 12);
+		entry_problem(c, FS_FIX_ENTRY_TYPE, it, &d,
+			      ": type %u, but inode %" PRIu64 " is of type %u", d.type, d.ino,
+			      s->mode >> 12);
 	if (s && s->inode && S_ISDIR(s->mode) && s->names > 1 && s->parent == dir)
-		s->walk = 3; /* this name stays */
+		s->kept = true;
 	return c->rc;
 }
 
@@ -410,12 +446,29 @@ static int super_fn(struct vol *v, void *arg)
 	struct btree_item it;
 	int r = vol_get(v, fs_key(FS_OBJ_META, FS_KEY_SUPER, 0), &it);
 
+	c->made = !r;
 	if (!r)
 		r = fs_item_validate(&it);
 	if (!r)
 		memcpy(c->hash_key, ((const struct fs_super_disk *)it.value)->hash_key,
 		       sizeof(c->hash_key));
-	return r;
+	if (r != -ENOENT)
+		return r;
+	r = vol_seek_ge(v, KEY_MIN, &it);
+	c->empty = r == -ENOENT;
+	return r == -ENOENT ? 0 : r;
+}
+
+int fs_check_look(struct vol *v, struct fs_check *c)
+{
+	return vol_query(v, super_fn, c);
+}
+
+/* Others want to run on this thread, too. */
+static void breathe(struct fs_check *c)
+{
+	if (!(++c->breath % BREATH) && co_self())
+		co_sleep_ns(1);
 }
 
 static int judge_all(struct fs_check *c)
@@ -426,10 +479,10 @@ static int judge_all(struct fs_check *c)
 		return -ENOMEM;
 	if (!root->inode)
 		problem(c, FS_FIX_INODE, FS_OBJ_ROOT, S_IFDIR | 0755, "the root is missing");
-	for (size_t i = 0; i < c->size; i++)
+	for (size_t i = 0; i < c->size; i++, breathe(c))
 		if (c->table[i].ino && (c->table[i].ino != FS_OBJ_ROOT || c->table[i].inode))
 			judge(c, &c->table[i]);
-	for (size_t i = 0; i < c->size; i++)
+	for (size_t i = 0; i < c->size; i++, breathe(c))
 		if (c->table[i].ino && c->table[i].inode && S_ISDIR(c->table[i].mode))
 			judge_place(c, &c->table[i]);
 	return c->rc;
@@ -439,10 +492,15 @@ int fs_check_run(struct vol *v, struct fs_check *c)
 {
 	const struct vol_view_ops first = {see_item, see_bad}, second = {look_item, look_bad};
 	struct vol_view *w;
-	int r = vol_query(v, super_fn, c);
+	int r = fs_check_look(v, c);
 
-	if (r == -ENOENT)
-		return 0; /* never mounted */
+	if (!r && !c->made) {
+		if (!c->empty)
+			problem(c, FS_FIX_NONE, 0, 0,
+				"there are items, but no super item: it cannot be mounted; save "
+				"what is there with `tarn rescue`");
+		return c->rc;
+	}
 	if (!r)
 		r = vol_view_open(v, &w);
 	if (r)

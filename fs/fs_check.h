@@ -15,8 +15,9 @@
  *   data, entries or attributes without inode   -> a new inode for them, then lost+found
  *   entry that names nothing, second name of a directory, name of the root -> removed
  *
- * Nothing is discarded that holds data, and nothing without a line that says so. What is damaged
- * within one item is said and left.
+ * Nothing is discarded that holds data, and nothing without a line that says so. An inode that is
+ * damaged is made anew for its data and names (mode 0600, root's); what is damaged within another
+ * item is said and left. Nothing is repaired while parts cannot be read, or are of a newer program.
  *
  * Threads: yields; any reactor. Memory: about 100 bytes an inode. Cost: O(items) a round.
  */
@@ -41,7 +42,8 @@ int fs_check(struct vol *v, const char *name, FILE *out, struct fs_check_result 
 	     struct err *e);
 
 /* The same, and repair. Nobody else may use the volume. Each round's changes are made durable by
- * commit(arg), which is to commit the pool (a check sees commits only). */
+ * commit(arg), which is to commit the pool (a check sees commits only). -EIO, ERR_VERSION: parts
+ * are not known. A volume never mounted is left alone. */
 typedef int fs_check_commit_fn(void *arg);
 int fs_repair(struct vol *v, const char *name, FILE *out, fs_check_commit_fn *commit, void *arg,
 	      struct fs_check_result *ret_r, struct err *e);

@@ -37,6 +37,8 @@ struct fs_seen { /* one inode: what it says, and what is said of it */
 	uint8_t walk; /* search for loops: 0 not yet, 1 on the way, 2 below the root or said */
 	bool inode, orphan, inlined, xattrs, extents, entries;
 	bool damaged;	   /* its inode item */
+	bool newer;	   /* its inode item is of a newer program */
+	bool kept;	   /* directory with several names: the one that stays was met */
 	bool types_differ; /* its entries are not of one type */
 };
 
@@ -52,7 +54,11 @@ struct fs_check {
 	bool want_fixes;
 	bool look;  /* entries must be looked at again */
 	bool blind; /* some nodes could not be read */
-	int rc;	    /* -ENOMEM */
+	bool newer; /* some items are of a newer program */
+	bool made;  /* there is a super item */
+	bool empty; /* no items at all: never mounted */
+	unsigned breath;
+	int rc; /* -ENOMEM */
 };
 
 /* NULL: never met. */
@@ -60,6 +66,8 @@ struct fs_seen *fs_check_seen(struct fs_check *c, uint64_t ino);
 
 /* Everything; the caller frees with fs_check_fini. */
 int fs_check_run(struct vol *v, struct fs_check *c);
+/* Only made and empty. */
+int fs_check_look(struct vol *v, struct fs_check *c);
 void fs_check_fini(struct fs_check *c);
 
 #endif

@@ -236,7 +236,7 @@ int fs_item_validate(const struct btree_item *it)
 	return ERR_FORMAT;
 }
 
-static void name_to_text(FILE *f, const char *name, size_t len)
+void fs_name_to_text(FILE *f, const char *name, size_t len)
 {
 	fputc('"', f);
 	for (size_t i = 0; i < len; i++) {
@@ -304,13 +304,13 @@ void fs_item_to_text(FILE *f, const struct btree_item *it)
 	case FS_KEY_DIRENT:
 		if (!fs_dirent_decode(it, &d)) {
 			fprintf(f, " inode %" PRIu64 " type %u name ", d.ino, d.type);
-			name_to_text(f, d.name, d.name_len);
+			fs_name_to_text(f, d.name, d.name_len);
 		}
 		break;
 	case FS_KEY_XATTR:
 		if (!fs_xattr_decode(it, &x)) {
 			fprintf(f, " value %u bytes in %u pieces name ", x.value_len, x.pieces);
-			name_to_text(f, x.name, x.name_len);
+			fs_name_to_text(f, x.name, x.name_len);
 		}
 		break;
 	default:

@@ -31,5 +31,7 @@ int fs_dirent_decode(const struct btree_item *it, struct fs_dirent_view *ret_v);
 /* buf holds sizeof(struct fs_dirent_disk) + FS_NAME_MAX; returns the length of the item. */
 uint16_t fs_dirent_encode(uint64_t ino, uint8_t type, const char *name, size_t name_len, void *buf);
 int fs_xattr_decode(const struct btree_item *it, struct fs_xattr_view *ret_v);
+/* In quotes, on one line, harmless for a terminal whatever it is. */
+void fs_name_to_text(FILE *f, const char *name, size_t len);
 
 #endif

@@ -268,14 +268,16 @@ static int repair_round(struct fs *fs, struct fs_check *c)
 	struct repair rp = {.fs = fs, .c = c};
 	int r = fs_check_run(fs->vol, c);
 
+	if (!r && c->newer)
+		return ERR_VERSION;
 	if (!r && c->blind)
 		return -EIO;
 	for (size_t k = 0; k < c->fixes && !r; k++) {
 		rp.x = &c->fix[k];
 		r = fix(&rp);
-		/* an earlier change of this round may have taken it away, or its place is still
-		 * wrong: seen again in the next */
-		if (r == -ENOENT || r == -ESTALE || r == -EEXIST || r == ERR_FORMAT)
+		/* an earlier change of this round may have taken it away, its place is still wrong,
+		 * or a directory is immutable: seen again in the next, or left */
+		if (r == -ENOENT || r == -ESTALE || r == -EEXIST || r == -EPERM || r == ERR_FORMAT)
 			r = 0;
 	}
 	return r;
@@ -284,41 +286,67 @@ static int repair_round(struct fs *fs, struct fs_check *c)
 static int repair_rounds(struct fs *fs, const char *name, FILE *out, fs_check_commit_fn *commit,
 			 void *arg, struct fs_check_result *res)
 {
-	int r = 0;
+	uint64_t repaired;
+	unsigned round = 0;
+	int r = commit(arg);
 
-	for (unsigned round = 0; round < ROUNDS_MAX && !r; round++) {
-		uint64_t repaired = res->repaired;
+	do {
 		struct fs_check c = {.name = name, .out = out, .r = res, .want_fixes = true};
+		int rc = 0;
 
+		repaired = res->repaired;
 		res->inodes = res->directories = res->entries = res->problems = 0;
-		r = commit(arg);
 		if (!r)
 			r = repair_round(fs, &c);
 		fs_check_fini(&c);
+		if (res->repaired > repaired)
+			rc = commit(arg); /* what was done before an error, too */
+		r = r ? r : rc;
 		res->left = res->problems;
-		if (res->repaired == repaired)
-			break;
-	}
+	} while (!r && res->repaired > repaired && ++round < ROUNDS_MAX);
+	if (round == ROUNDS_MAX || r) /* of the last round */
+		res->left -=
+			res->repaired - repaired < res->left ? res->repaired - repaired : res->left;
 	res->problems = res->repaired + res->left;
 	return r;
+}
+
+/* Why it gave up, as text. */
+static int given_up(const char *name, int r, struct err *e)
+{
+	switch (r) {
+	case ERR_VERSION:
+		return err_set(
+			e, r,
+			"%s: not repaired, because a newer version of Tarn has written to it: "
+			"use that to repair it",
+			name);
+	case -EIO:
+		return err_set(e, r,
+			       "%s: not repaired, because parts of it cannot be read; scrub the "
+			       "pool, or save what is there with `tarn rescue`",
+			       name);
+	}
+	return err_set(e, r, "repair the tree of %s: %s", name, err_str(r));
 }
 
 int fs_repair(struct vol *v, const char *name, FILE *out, fs_check_commit_fn *commit, void *arg,
 	      struct fs_check_result *ret_r, struct err *e)
 {
 	const struct fs_options o = {.keep_orphans = true};
+	struct fs_check c = {.name = name};
 	struct fs *fs;
-	int r = fs_open(v, &o, &fs, e);
+	int r = fs_check_look(v, &c);
 
 	*ret_r = (struct fs_check_result){0};
+	if (r)
+		return given_up(name, r, e);
+	if (!c.made) /* opening it would make a tree */
+		return fs_check(v, name, out, ret_r, e);
+	r = fs_open(v, &o, &fs, e);
 	if (r)
 		return r;
 	r = repair_rounds(fs, name, out, commit, arg, ret_r);
 	fs_close(fs);
-	if (r == -EIO)
-		return err_set(e, r,
-			       "%s: not repaired, because parts of it cannot be read; scrub the "
-			       "pool, or save what is there with `tarn rescue`",
-			       name);
-	return r ? err_set(e, r, "repair the tree of %s: %s", name, err_str(r)) : 0;
+	return r ? given_up(name, r, e) : 0;
 }

@@ -34,6 +34,7 @@ static const struct {
 	{"volume.destroy", "volume destroy {pool}/{name}[ --now{?now}]"},
 	{"volume.resize", "volume resize {pool}/{name} {size_bytes}[ --shrink{?allow_shrink}]"},
 	{"volume.rename", "volume rename {pool}/{name} {to}"},
+	{"volume.check", "volume check {pool}/{name} --repair"},
 	{"trash.restore", "trash restore {pool}/{name}[ --id {id}][ --as {to}]"},
 	{"trash.empty", "trash empty {pool}[ {name}][ --id {id}]"},
 };
@@ -109,6 +110,9 @@ bool history_text(const char *pool, const char *verb, struct json_object *args, 
 	struct command_text t = {.buf = buf, .size = size};
 	struct json_object *v;
 	if (json_object_object_get_ex(args, "dry_run", &v) && json_object_get_boolean(v))
+		return false;
+	if (!strcmp(verb, "volume.check") &&
+	    !(json_object_object_get_ex(args, "repair", &v) && json_object_get_boolean(v)))
 		return false;
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(commands[i].verb, verb))

@@ -23,6 +23,7 @@ struct session {
 	struct serve *s; /* NULL until serve_*_start returned */
 	bool ended;	 /* before start returned: the starter frees */
 	bool images;
+	bool held; /* no mount: session_hold() */
 	char source[POOL_NAME_MAX + VOL_NAME_MAX + 2];
 	char mountpoint[PATH_MAX];
 };
@@ -65,6 +66,12 @@ static struct session *session_find_locked(struct daemon *d, const char *source)
 	return x;
 }
 
+static int held_text(const struct session *x, struct err *e)
+{
+	return err_set(e, ERR_IN_USE, "%s is kept for %s; try again when that has ended", x->source,
+		       x->mountpoint);
+}
+
 /* Put an entry in the list so that nobody else starts the same source. */
 static int session_insert(struct daemon *d, const struct session_options *o, struct session **ret_x,
 			  struct err *e)
@@ -81,8 +88,9 @@ static int session_insert(struct daemon *d, const struct session_options *o, str
 	pthread_mutex_lock(&d->mutex);
 	struct session *other = session_find_locked(d, x->source);
 	if (other) {
-		int r = err_set(e, ERR_IN_USE, "%s is mounted already: on %.600s", x->source,
-				other->mountpoint);
+		int r = other->held ? held_text(other, e)
+				    : err_set(e, ERR_IN_USE, "%s is mounted already: on %.600s",
+					      x->source, other->mountpoint);
 		pthread_mutex_unlock(&d->mutex);
 		free(x);
 		return r;
@@ -98,7 +106,13 @@ int session_hold(struct daemon *d, const char *volume, const char *what, struct 
 		 struct err *e)
 {
 	struct session_options o = {.volume = volume, .mountpoint = what};
-	return session_insert(d, &o, ret_x, e);
+	int r = session_insert(d, &o, ret_x, e);
+	if (!r) {
+		pthread_mutex_lock(&d->mutex);
+		(*ret_x)->held = true;
+		pthread_mutex_unlock(&d->mutex);
+	}
+	return r;
 }
 
 void session_let_go(struct session *x)
@@ -218,6 +232,8 @@ struct json_object *sessions_to_json(struct daemon *d)
 	struct serve_info *i = calloc(1, sizeof(*i));
 	pthread_mutex_lock(&d->mutex);
 	for (struct session *x = d->sessions; x && i; x = x->next) {
+		if (x->held)
+			continue;
 		struct json_object *o = json_object_new_object();
 		json_object_object_add(o, "source", json_object_new_string(x->source));
 		json_object_object_add(o, "mountpoint", json_object_new_string(x->mountpoint));
@@ -290,9 +306,9 @@ static unsigned holders_locked(struct daemon *d, const char *source, char *text,
 		if (x->images && !open_files_locked(x))
 			continue;
 		if (len < size)
-			len += (size_t)snprintf(text + len, size - len, "%s%s on %.200s",
+			len += (size_t)snprintf(text + len, size - len, "%s%s %s %.200s",
 						n ? ", " : "", x->images ? "images" : x->source,
-						x->mountpoint);
+						x->held ? "by" : "on", x->mountpoint);
 		n++;
 	}
 	return n;
@@ -323,7 +339,7 @@ static bool some_leave(struct daemon *d, const char *source, bool *ret_stay)
 	for (struct session *x = a; a && *x->source; x++) {
 		if (x->images || (source && strcmp(x->source, source)))
 			continue;
-		if (still_mounted(x->source, x->mountpoint))
+		if (x->held || still_mounted(x->source, x->mountpoint))
 			*ret_stay = true;
 		else
 			leaving = true;
@@ -365,9 +381,14 @@ int session_refuse(struct daemon *d, const char *volume, struct err *e)
 	snprintf(source, sizeof(source), "%s/%s", d->name, volume);
 	pthread_mutex_lock(&d->mutex);
 	struct session *x = session_find_locked(d, source);
-	if (x)
+	bool held = x && x->held;
+	if (held)
+		held_text(x, e);
+	else if (x)
 		snprintf(mountpoint, sizeof(mountpoint), "%s", x->mountpoint);
 	pthread_mutex_unlock(&d->mutex);
+	if (held)
+		return ERR_IN_USE;
 	if (!*mountpoint)
 		return 0;
 	if (still_mounted(source, mountpoint))
@@ -489,6 +510,9 @@ int sessions_unmount(struct daemon *d, bool force, struct err *e)
 	if (!a)
 		return err_set(e, -ENOMEM, "out of memory");
 	int r = 0;
+	for (struct session *x = a; !r && *x->source; x++)
+		if (x->held) /* cut off it would be half done */
+			r = held_text(x, e);
 	for (struct session *x = a; !r && *x->source; x++)
 		if (force || x->images)
 			r = unmount_one(d, x, force, e);

@@ -27,8 +27,8 @@ struct session_options {
 /* Serve a mount that was just made. Yields. ERR_IN_USE: this volume is mounted already. */
 int session_start(struct daemon *d, const struct session_options *o, struct err *e);
 
-/* Keep a volume from being mounted, as if it were mounted on `what`, until let go (NULL is fine).
- * ERR_IN_USE. Any thread. */
+/* Keep a volume from being mounted, and the pool from being exported, for `what` ("a repair"),
+ * until let go (NULL is fine). ERR_IN_USE. Any thread. */
 struct session;
 int session_hold(struct daemon *d, const char *volume, const char *what, struct session **ret_x,
 		 struct err *e);

@@ -4,6 +4,13 @@
 
 #define VOLUMES_SPARE 16u /* new ones between counting and listing */
 
+void trees_check_failed(FILE *out, struct fs_check_result *r, const struct err *e)
+{
+	fprintf(out, "%s\n", e->text);
+	r->problems++;
+	r->left++;
+}
+
 static int tree_check(struct pool *p, const struct vol_info *i, FILE *out,
 		      struct fs_check_result *sum, struct err *e)
 {
@@ -12,10 +19,9 @@ static int tree_check(struct pool *p, const struct vol_info *i, FILE *out,
 	int r = vol_open(p, i->name, &v, NULL);
 	if (r)
 		return r == -ENOENT ? 0 : err_set(e, r, "open volume %s: %s", i->name, err_str(r));
-	r = fs_check(v, i->name, out, &one, e);
+	if (fs_check(v, i->name, out, &one, e))
+		trees_check_failed(out, &one, e);
 	vol_close(v);
-	if (r)
-		return r;
 	sum->inodes += one.inodes;
 	sum->directories += one.directories;
 	sum->entries += one.entries;

@@ -7,8 +7,10 @@
 #include "pool/pool.h"
 
 /* One line for each problem to out; counts of all trees together. 0 also when there are problems.
- * A volume that goes away meanwhile is passed by. */
+ * A volume that goes away meanwhile is passed by, a tree that cannot be checked is a problem. */
 int trees_check(struct pool *p, FILE *out, struct fs_check_result *ret_r, struct err *e);
+/* The check or repair itself failed, as e says: one more problem, and one more line. */
+void trees_check_failed(FILE *out, struct fs_check_result *r, const struct err *e);
 /* The counts as members of o. problems are added to those that are there already. */
 void trees_check_to_json(const struct fs_check_result *r, struct json_object *o);
 

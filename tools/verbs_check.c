@@ -72,10 +72,9 @@ static int tree_co(void *arg)
 			    "%s/%s is a block volume: what is in it is checked by the fsck of its "
 			    "own file system",
 			    q->d->name, c->name);
-	else if (c->repair)
-		r = fs_repair(v, c->name, c->out, tree_commit, q->d->pool, &c->res, &q->e);
-	else
-		r = fs_check(v, c->name, c->out, &c->res, &q->e);
+	else if (c->repair ? fs_repair(v, c->name, c->out, tree_commit, q->d->pool, &c->res, &q->e)
+			   : fs_check(v, c->name, c->out, &c->res, &q->e))
+		trees_check_failed(c->out, &c->res, &q->e); /* what was found is told, too */
 	vol_close(v);
 	free(i);
 	return r;
@@ -91,7 +90,7 @@ static int tree_run(struct tree_call *c)
 	if (!r && c->repair)
 		r = session_hold(q->d, c->name, "a repair", &held, &q->e);
 	if (!r)
-		r = hop_run(q->d->workers.r[0], tree_co, c, NULL, NULL);
+		r = hop_run(daemon_bg(q->d), tree_co, c, NULL, NULL);
 	session_let_go(held);
 	return r;
 }

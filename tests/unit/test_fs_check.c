@@ -434,6 +434,151 @@ static void test_no_root(void **state)
 	assert_int_equal(look(t, 1, "d"), d);
 }
 
+static int repair_fails(struct env *t)
+{
+	FILE *f = text_begin(t);
+	struct err e = {0};
+	int r = fs_repair(t->vol, "v", f, no_commit, NULL, &t->res, &e);
+
+	fclose(f);
+	assert_true(!r == !*e.text);
+	return r;
+}
+
+/* What only a newer program understands is not repaired, but left as it is, all of it. */
+static void test_newer(void **state)
+{
+	struct env *t = *state;
+	uint64_t d = make(t, 1, "d", S_IFDIR | 0755), f = make(t, d, "f", S_IFREG | 0640);
+	struct fs_attr a;
+	struct edit x;
+
+	fill(t, f, 5000);
+	close_fs(t);
+	inode_get(t, f, &x);
+	x.a.flags |= 1u << 30;
+	inode_put(t, &x);
+	inode_get(t, d, &x);
+	x.a.nlink = 7;
+	inode_put(t, &x);
+	check(t);
+	assert_int_equal(t->res.problems, 2);
+	assert_non_null(strstr(t->text, "of a newer program"));
+	assert_null(strstr(t->text, "missing"));
+	assert_int_equal(repair_fails(t), ERR_VERSION);
+	assert_int_equal(t->res.repaired, 0);
+	x.key = fs_key(f, FS_KEY_INODE, 0);
+	assert_int_equal(vol_query(t->vol, edit_inode_fn, &x), ERR_VERSION); /* still there */
+	open_fs(t);
+	assert_int_equal(fs_getattr(t->fs, d, &a), 0);
+	assert_int_equal(a.nlink, 7);
+}
+
+static void test_never_mounted(void **state)
+{
+	struct env *t = *state;
+	struct vol_options o = {.type = VOL_TYPE_FS};
+	struct vol *v;
+
+	vol_create(t->pool, "new", &o, NULL);
+	vol_open(t->pool, "new", &v, NULL);
+	assert_int_equal(fs_repair(v, "new", NULL, no_commit, NULL, &t->res, NULL), 0);
+	assert_int_equal(t->res.problems, 0);
+	assert_int_equal(fake_vol_item_count(v), 0);
+	vol_close(v);
+}
+
+static void test_no_super(void **state)
+{
+	struct env *t = *state;
+
+	make(t, 1, "d", S_IFDIR | 0755);
+	close_fs(t);
+	del(t, fs_key(FS_OBJ_META, FS_KEY_SUPER, 0));
+	check(t);
+	assert_int_equal(t->res.problems, 1);
+	assert_non_null(strstr(t->text, "no super item"));
+	assert_int_equal(repair_fails(t), 0);
+	assert_int_equal(t->res.left, 1);
+	assert_int_equal(t->res.repaired, 0);
+}
+
+/* One line for a problem, whatever a name is. */
+static void test_evil_name(void **state)
+{
+	struct env *t = *state;
+
+	entry_put(t, 1, "x\nv: repaired: \033[2J", 4711, DT_REG);
+	check(t);
+	assert_int_equal(t->res.problems, 2); /* of the root: its size, this entry */
+	assert_null(strchr(t->text, '\033'));
+	assert_null(strstr(t->text, "\nv: repaired"));
+}
+
+/* Data below a directory cannot be repaired: said once, and not called repaired. */
+static void test_dir_data(void **state)
+{
+	struct env *t = *state;
+	uint64_t f = make(t, 1, "f", S_IFREG | 0644);
+	struct edit x;
+
+	fill(t, f, 100000);
+	close_fs(t);
+	inode_get(t, f, &x);
+	x.a.mode = S_IFDIR | 0755;
+	x.a.nlink = 2;
+	x.a.parent = 1;
+	x.a.size = 0;
+	inode_put(t, &x);
+	assert_int_equal(repair_fails(t), 0);
+	check(t);
+	assert_int_equal(t->res.problems, 1);
+	assert_non_null(strstr(t->text, "data that it should not have"));
+	assert_int_equal(repair_fails(t), 0);
+	assert_int_equal(t->res.repaired, 0);
+	assert_int_equal(t->res.left, 1);
+}
+
+/* An immutable root takes no lost+found: the rest is repaired. */
+static void test_immutable(void **state)
+{
+	struct env *t = *state;
+	uint64_t f = make(t, 1, "f", S_IFREG | 0644), g = make(t, 1, "g", S_IFREG | 0644);
+	struct fs_attr a;
+	struct edit x;
+
+	close_fs(t);
+	inode_get(t, 1, &x);
+	x.a.flags |= FS_INODE_IMMUTABLE;
+	inode_put(t, &x);
+	inode_get(t, g, &x);
+	x.a.nlink = 9;
+	inode_put(t, &x);
+	open_fs(t);
+	del(t, entry_key(t, 1, "f"));
+	close_fs(t);
+	assert_int_equal(repair_fails(t), 0);
+	assert_in_range(t->res.left, 1, 1);
+	open_fs(t);
+	assert_int_equal(fs_getattr(t->fs, g, &a), 0);
+	assert_int_equal(a.nlink, 1);
+	assert_int_equal(fs_getattr(t->fs, f, &a), 0);
+}
+
+struct newer_items {
+	struct key key[128];
+	unsigned n;
+};
+
+static void newer_item(void *arg, const struct btree_item *it)
+{
+	struct newer_items *x = arg;
+	struct fs_attr a;
+
+	if (it->key.type == FS_KEY_INODE && fs_inode_decode(it, &a) == ERR_VERSION)
+		x->key[x->n++] = it->key;
+}
+
 /* Any item replaced by any other, or lost: the check does not fall over, the repair ends. */
 static void test_random(void **state)
 {
@@ -464,8 +609,13 @@ static void test_random(void **state)
 		check(t);
 		if (round % 10 == 9) {
 			close_fs(t);
-			assert_int_equal(
-				fs_repair(t->vol, "v", NULL, no_commit, NULL, &t->res, NULL), 0);
+			struct newer_items x = {.n = 0};
+
+			fake_vol_items(t->vol, newer_item, &x);
+			assert_int_equal(repair_fails(t), x.n ? ERR_VERSION : 0);
+			for (unsigned i = 0; i < x.n; i++)
+				del(t, x.key[i]);
+			assert_int_equal(repair_fails(t), 0);
 			open_fs(t);
 		}
 	}
@@ -484,6 +634,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_orphans, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_root, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_newer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_never_mounted, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_super, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_evil_name, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_dir_data, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_immutable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random, setup, teardown),
 	};
 
