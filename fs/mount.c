@@ -51,6 +51,7 @@ static const struct option options[] = {
 	{"allow_root", BOOL(allow_root)},
 	{"noallow_other", BOOL(has_allow)},
 	{"nowriteback", BOOL(no_writeback)},
+	{"trust_owner", BOOL(trust_owner)},
 	{"transport=", OPT_TRANSPORT, 0, 0},
 	{"context=", OPT_KERNEL, 0, 0},
 	{"fscontext=", OPT_KERNEL, 0, 0},
@@ -100,9 +101,11 @@ static int option_apply(const struct option *op, const char *text, struct mount_
 
 	switch (op->kind) {
 	case OPT_FLAG:
+		o->asked |= op->flag;
 		o->flags |= op->flag;
 		return 0;
 	case OPT_CLEAR:
+		o->asked |= op->flag;
 		o->flags &= ~op->flag;
 		return 0;
 	case OPT_BOOL:

@@ -16,9 +16,11 @@
 struct mount_options {
 	bool read_only;
 	bool no_writeback; /* -o nowriteback */
+	bool trust_owner;  /* -o trust_owner: set-ids and devices of others than root count */
 	bool no_atime, strict_atime, no_dir_atime;
 	char transport[8];   /* -o transport=auto|dev|uring; "" when not given */
 	unsigned long flags; /* MS_* */
+	unsigned long asked; /* flags that were set or cleared in so many words */
 	bool allow_other, allow_root;
 	bool has_allow;	 /* user gave either */
 	char extra[256]; /* handed to the kernel as they are (context=...) */

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,12 +15,18 @@
 
 #define LEAVE_MS 60000
 
-/* Before anything is mounted: would the daemon serve it? */
-static int prepare(int sock, const struct volume_ref *ref, struct err *e)
+/* Before anything is mounted: would the daemon serve it? What another owner may have put there as
+ * root of a user namespace of his is not to count here: no set-ids and device nodes, unless they
+ * are asked for. */
+static int prepare(int sock, const struct volume_ref *ref, struct mount_options *mo, struct err *e)
 {
-	struct json_object *args = json_object_new_object();
+	struct json_object *args = json_object_new_object(), *o = NULL;
 	json_object_object_add(args, "volume", json_object_new_string(ref->volume));
-	return ctl_call(sock, "mount.prepare", args, -1, NULL, NULL, NULL, e);
+	int r = ctl_call(sock, "mount.prepare", args, -1, NULL, NULL, &o, e);
+	if (!r && !mo->trust_owner && get_u64(o, "owner_uid"))
+		mo->flags |= (MS_NOSUID | MS_NODEV) & ~mo->asked;
+	json_object_put(o);
+	return r;
 }
 
 static int hand_over(int sock, const struct volume_ref *ref, const char *dir, int fd,
@@ -59,7 +66,7 @@ int mount_volume(const char *source, const char *dir, const char *options, struc
 	r = ctl_connect(ref.pool, &sock, e);
 	if (r)
 		return r;
-	r = prepare(sock, &ref, e);
+	r = prepare(sock, &ref, &mo, e);
 	if (!r)
 		r = mount_fuse(full, &mo, false, source, &fd, e);
 	if (!r) {

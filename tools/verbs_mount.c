@@ -39,7 +39,7 @@ static int transport_parse(struct request *q, enum serve_transport *ret_t)
 }
 
 /* A volume's tree may be mounted by root and by its owner. */
-static int volume_check(struct request *q, const char *name)
+static int volume_check(struct request *q, const char *name, uint32_t *ret_owner)
 {
 	struct vol *v;
 	struct vol_info *i = calloc(1, sizeof(*i));
@@ -61,6 +61,7 @@ static int volume_check(struct request *q, const char *name)
 		r = err_set(&q->e, -EINVAL,
 			    "%s/%s is a block volume; it is the file %s/%s/images/%s", q->d->name,
 			    name, run_dir(), q->d->name, name);
+	*ret_owner = i->owner_uid;
 	free(i);
 	return r;
 }
@@ -68,19 +69,20 @@ static int volume_check(struct request *q, const char *name)
 struct mount_call {
 	struct request *q;
 	struct session_options o;
+	uint32_t owner_uid;
 };
 
 static int mount_co(void *arg)
 {
 	struct mount_call *c = arg;
-	int r = volume_check(c->q, c->o.volume);
+	int r = volume_check(c->q, c->o.volume, &c->owner_uid);
 	return r ? r : session_start(c->q->d, &c->o, &c->q->e);
 }
 
 static int prepare_co(void *arg)
 {
 	struct mount_call *c = arg;
-	return volume_check(c->q, c->o.volume);
+	return volume_check(c->q, c->o.volume, &c->owner_uid);
 }
 
 /* Asked before the mount is made: would it be served? Lets a session that is ending go first. */
@@ -90,7 +92,13 @@ int verb_mount_prepare(struct request *q)
 	int r = arg_volume(q, "volume", &c.o.volume);
 	if (!r)
 		r = hop_run(q->d->workers.r[0], prepare_co, &c, NULL, NULL);
-	return r ? r : session_refuse(q->d, c.o.volume, &q->e);
+	if (!r)
+		r = session_refuse(q->d, c.o.volume, &q->e);
+	if (r)
+		return r;
+	q->result = json_object_new_object();
+	add_u64(q->result, "owner_uid", c.owner_uid);
+	return 0;
 }
 
 int verb_mount(struct request *q)
