@@ -168,9 +168,9 @@ int fs_write(struct fs_file *f, uint64_t off, uint32_t len, const void *buf, uns
 /* copy_file_range: out gets [off_in, off_in + len) of in, up to its end, at off_out, sharing the
  * blocks where it can (vol_clone_range). in and out may be of two trees of one pool; ranges of one
  * file may not overlap: -EINVAL. *ret_len: how much; less than asked for at the end of in, or when
- * an error follows. flags: FS_WRITE_KILL_PRIV. */
+ * an error follows. */
 int fs_clone_range(struct fs_file *in, uint64_t off_in, struct fs_file *out, uint64_t off_out,
-		   uint64_t len, unsigned flags, uint64_t *ret_len);
+		   uint64_t len, uint64_t *ret_len);
 /* mode: FALLOC_FL_* : 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]; else -EOPNOTSUPP.
  */
 int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len);

@@ -7,10 +7,9 @@
 struct clone {
 	struct fs_file *f;
 	uint64_t off, done; /* of the target; bytes */
-	unsigned flags;
 };
 
-/* With every step: size, times, set-uid. */
+/* With every step: size and times. Set-ids were cleared by the kernel's file_modified(). */
 static int clone_fn(struct vol *v, void *arg)
 {
 	struct clone *c = arg;
@@ -23,37 +22,36 @@ static int clone_fn(struct vol *v, void *arg)
 	r = fs_tx_inode(&t, c->f->node->ino, &i);
 	if (!r && i->a.flags & FS_INODE_IMMUTABLE)
 		r = -EPERM;
-	if (!r && i->a.flags & FS_INODE_XATTR)
+	if (!r)
 		r = fs_xattr_tx_drop_caps(&t, i);
 	if (r)
 		return r;
 	if (c->off + c->done > i->a.size)
 		i->a.size = c->off + c->done;
-	if (c->flags & FS_WRITE_KILL_PRIV)
-		fs_kill_priv(&i->a, c->flags & FS_WRITE_KILL_SGID);
 	fs_tx_touch(&t, i);
 	return fs_tx_commit(&t);
 }
 
-/* What lies in the tree with its inode is small, and has no blocks. */
+/* What lies in the tree with its inode is small, and has no blocks; what follows is a hole. */
 static int copy_small(struct fs_file *in, uint64_t off_in, struct fs_file *out, uint64_t off_out,
-		      uint32_t len, unsigned flags, uint64_t *ret_len)
+		      uint64_t len, uint64_t *ret_len)
 {
 	uint8_t buf[FS_INLINE_MAX];
 	uint32_t got;
-	int r = fs_read(in, off_in, len < sizeof buf ? len : (uint32_t)sizeof buf, buf, &got);
+	uint64_t most = sizeof buf - off_in;
+	int r = fs_read(in, off_in, (uint32_t)(len < most ? len : most), buf, &got);
 
 	if (!r && got)
-		r = fs_write(out, off_out, got, buf, flags);
+		r = fs_write(out, off_out, got, buf, 0);
 	*ret_len = r ? 0 : got;
 	return r;
 }
 
 int fs_clone_range(struct fs_file *in, uint64_t off_in, struct fs_file *out, uint64_t off_out,
-		   uint64_t len, unsigned flags, uint64_t *ret_len)
+		   uint64_t len, uint64_t *ret_len)
 {
 	uint64_t size = atomic_load_explicit(&in->node->size, memory_order_relaxed);
-	struct clone c = {.f = out, .off = off_out, .flags = flags};
+	struct clone c = {.f = out, .off = off_out};
 	int r;
 
 	*ret_len = 0;
@@ -70,8 +68,9 @@ int fs_clone_range(struct fs_file *in, uint64_t off_in, struct fs_file *out, uin
 		return -EFBIG;
 	if (!len)
 		return 0;
-	if (atomic_load_explicit(&in->node->is_inline, memory_order_relaxed))
-		return copy_small(in, off_in, out, off_out, (uint32_t)len, flags, ret_len);
+	if (off_in < FS_INLINE_MAX &&
+	    atomic_load_explicit(&in->node->is_inline, memory_order_relaxed))
+		return copy_small(in, off_in, out, off_out, len, ret_len);
 	r = fs_file_leave_inline(out);
 	if (!r)
 		r = vol_clone_range(in->fs->vol, in->node->ino, off_in, out->fs->vol,

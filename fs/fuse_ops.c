@@ -306,7 +306,7 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (!r && fi->flags & O_TRUNC)
 		r = fs_setattr(fs, ino, &sa, &a);
 	/* file capabilities must go with the first write, not some time later */
-	if (!r && writes && fs_file_may_have_caps(f))
+	if (!r && writes && fs_file_may_have_caps(f) && !no_caps(req, ino))
 		flags |= O_DIRECT;
 	if (!r)
 		fs_file_set_flags(f, flags);
@@ -445,17 +445,15 @@ static void tree_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in
 				 struct fuse_file_info *fi_out, size_t len, int flags)
 {
 	uint64_t done = 0;
-	unsigned how = 0;
 	int r = flags ? -EINVAL : 0;
 
 	(void)ino_in;
-	if (fuse_req_ctx(req)->uid)
-		how = FS_WRITE_KILL_PRIV | (kills_sgid(req, ino_out) ? FS_WRITE_KILL_SGID : 0);
+	(void)ino_out;
 	if (len > SERVE_COPY_MAX)
 		len = SERVE_COPY_MAX;
 	if (!r)
 		r = fs_clone_range(file_of(fi_in), (uint64_t)off_in, file_of(fi_out),
-				   (uint64_t)off_out, len, how, &done);
+				   (uint64_t)off_out, len, &done);
 	if (r)
 		reply_err(req, r);
 	else

@@ -294,6 +294,27 @@ def acl_is_inherited():
 
 
 @check
+def copying_and_set_ids():
+    put("src", b"y" * 8192)
+    put("dst", b"x" * 8192)
+
+    def copy():
+        a, b = os.open("src", os.O_RDONLY), os.open("dst", os.O_WRONLY)
+        assert os.copy_file_range(a, b, 4096) == 4096
+        os.close(a)
+        os.close(b)
+    os.chown("dst", 1001, 1001)
+    os.chmod("dst", 0o6775)
+    copy()
+    assert mode_of("dst") == 0o6775, oct(mode_of("dst"))
+    as_user(1001, copy)
+    assert mode_of("dst") == 0o775, oct(mode_of("dst"))
+    os.chmod("dst", 0o6777)
+    as_user(1002, copy)
+    assert mode_of("dst") == 0o777, oct(mode_of("dst"))
+
+
+@check
 def acl_and_set_gid():
     put("a")
     os.chown("a", 1000, 77)

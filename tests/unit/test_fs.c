@@ -469,33 +469,46 @@ static void test_clone(void **state)
 	struct env *t = *state;
 	uint64_t a = make(t, 1, "a", S_IFREG | 0644), b = make(t, 1, "b", S_IFREG | 06755), n;
 	struct fs_file *fa = open_ino(t, a), *fb = open_ino(t, b), *d = open_ino(t, 1);
+	uint64_t c = make(t, 1, "c", S_IFREG | 0644);
+	struct fs_file *fc = open_ino(t, c);
+	struct fs_setattr sa = {.set = FS_SET_SIZE, .size = 1 << 20};
 	static char buf[300000];
+	struct fs_attr attr;
 
 	for (size_t i = 0; i < sizeof(buf); i++)
 		buf[i] = (char)(i * 31 >> 7);
+	assert_int_equal(fs_write(fc, 0, 7, "content", 0), 0);
 	assert_int_equal(fs_write(fa, 0, 5, "small", 0), 0);
-	assert_int_equal(fs_clone_range(fa, 0, fb, 0, 100, 0, &n), 0);
+	assert_int_equal(fs_clone_range(fa, 0, fb, 0, 100, &n), 0);
 	assert_int_equal(n, 5);
 	read_back(fb, 0, "small", 5);
 	assert_int_equal(fs_write(fa, 0, sizeof(buf), buf, 0), 0);
-	assert_int_equal(fs_clone_range(fa, 0, fb, 10, 1 << 20, FS_WRITE_KILL_PRIV, &n), 0);
+	assert_int_equal(fs_clone_range(fa, 0, fb, 10, 1 << 20, &n), 0);
 	assert_int_equal(n, sizeof(buf));
 	assert_int_equal(attr_of(t, b).size, sizeof(buf) + 10);
-	assert_int_equal(attr_of(t, b).mode, S_IFREG | 0755);
+	assert_int_equal(attr_of(t, b).mode, S_IFREG | 06755); /* the kernel asks for that */
 	read_back(fb, 0, "small", 5);
 	read_back(fb, 10, buf, sizeof(buf));
-	assert_int_equal(fs_clone_range(fa, sizeof(buf), fb, 0, 1, 0, &n), 0);
+	assert_int_equal(fs_clone_range(fa, sizeof(buf), fb, 0, 1, &n), 0);
 	assert_int_equal(n, 0);
-	assert_int_equal(fs_clone_range(fb, 0, fb, 10, 11, 0, &n), -EINVAL);
-	assert_int_equal(fs_clone_range(d, 0, fb, 0, 11, 0, &n), -EISDIR);
+	assert_int_equal(fs_clone_range(fb, 0, fb, 10, 11, &n), -EINVAL);
+	assert_int_equal(fs_clone_range(d, 0, fb, 0, 11, &n), -EISDIR);
+	/* Small data, then a hole: two steps. */
+	assert_int_equal(fs_setattr(t->fs, c, &sa, &attr), 0);
+	assert_int_equal(fs_clone_range(fc, 0, fb, 0, 1 << 20, &n), 0);
+	assert_in_range(n, 7, FS_INLINE_MAX);
+	assert_int_equal(fs_clone_range(fc, n, fb, n, (1 << 20) - n, &n), 0);
+	assert_in_range(n, (1 << 20) - FS_INLINE_MAX, 1 << 20);
+	read_back(fb, 0, "content", 7);
 	/* An error in the middle: what was done counts. */
 	fake_vol_fail_after(t->vol, 3, -EIO);
-	assert_int_equal(fs_clone_range(fa, 0, fb, 0, sizeof(buf), 0, &n), 0);
+	assert_int_equal(fs_clone_range(fa, 0, fb, 0, sizeof(buf), &n), 0);
 	assert_in_range(n, 1, sizeof(buf) - 1);
 	fake_vol_fail_after(t->vol, 0, 0);
 	read_back(fb, 0, buf, (uint32_t)n);
 	fs_file_close(fa);
 	fs_file_close(fb);
+	fs_file_close(fc);
 	fs_file_close(d);
 }
 
