@@ -8,10 +8,11 @@
  *                                                       target (2 pieces when > FS_LINK_CHUNK)
  *   inode        FS_KEY_XATTR      slot << 5            struct fs_xattr_disk, name [, value]
  *   inode        FS_KEY_XATTR_DATA slot << 5 | piece    piece of a value too large for the above
- *                                                       (POSIX ACLs are xattrs of the kernel's
- * form) directory    FS_KEY_DIRENT     slot                 struct fs_dirent_disk, name 2
- * FS_KEY_SUPER      0                    struct fs_super_disk 2            FS_KEY_ORPHAN     inode
- * struct fs_orphan_disk
+ *   directory    FS_KEY_DIRENT     slot                 struct fs_dirent_disk, name
+ *   2            FS_KEY_SUPER      0                    struct fs_super_disk
+ *   2            FS_KEY_ORPHAN     inode                struct fs_orphan_disk
+ *
+ * POSIX ACLs are xattrs of the kernel's form.
  *
  * slot is the keyed hash of the name, or when that is taken the next free number within
  * FS_HASH_WINDOW. Types from VOL_KEY_EXTENT on are the volume's.

@@ -113,13 +113,26 @@ static bool dev_quiet(const struct serve *s)
 	return n <= QUIET_ACTIVE;
 }
 
+static bool dev_alone(const struct serve *s)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < s->worker_count; i++)
+		n += !atomic_load_explicit(&s->worker[i].parked, memory_order_relaxed);
+	return n < 2;
+}
+
 /* co_run() runs a request until it waits: what did not is done by now. */
 static void dev_turn_end(struct serve_worker *w, unsigned reads)
 {
 	w->company = reads > 1;
-	if (reads > 1 || w->active > HELP_ACTIVE || w->lean < LEAN_MIN) {
+	if (reads > 1 || w->active > HELP_ACTIVE) {
 		w->lean = 0;
 		dev_call_help(w->s);
+	} else if (w->lean < LEAN_MIN) {
+		w->lean = 0;
+		if (dev_alone(w->s)) /* a second one is enough for a lone client */
+			dev_call_help(w->s);
 	} else if (reads && !w->active) {
 		w->lean--;
 	} else if (reads && dev_quiet(w->s)) {

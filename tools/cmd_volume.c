@@ -1,6 +1,7 @@
 /* cmd_volume: `tarn volume ...`. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ static int user_parse(const char *text, uint64_t *ret_uid)
 /* First argument as POOL/VOLUME; arguments with its name. */
 static int volume_args(struct call *c, struct volume_ref *ref, struct json_object **ret_args)
 {
+	*ret_args = NULL;
 	if (volume_ref_parse(c->opt.args[0], ref, &c->e))
 		return call_usage(c, "%s", c->e.text);
 	*ret_args = json_object_new_object();
@@ -186,7 +188,7 @@ static void status_print(const struct volume_ref *ref, struct json_object *v, bo
 		{"available", "available_bytes"},
 		{"reservation", "reservation_bytes"},
 	};
-	char buf[SIZE_TEXT_MAX], when[TIME_TEXT_MAX];
+	char buf[SIZE_TEXT_MAX], when[TIME_TEXT_MAX], path[PATH_MAX];
 	printf("volume       %s/%s (%s)\n", ref->pool, ref->volume, get_string(v, "uuid"));
 	printf("type         %s\n", get_string(v, "type"));
 	printf("copies       %" PRIu64 "\n", get_u64(v, "copies"));
@@ -203,7 +205,7 @@ static void status_print(const struct volume_ref *ref, struct json_object *v, bo
 	if (*get_string(v, "mountpoint"))
 		printf("mounted on   %s\n", get_string(v, "mountpoint"));
 	if (!strcmp(get_string(v, "type"), "block"))
-		printf("image        %s/%s/images/%s\n", run_dir(), ref->pool, ref->volume);
+		printf("image        %s/%s\n", run_path(path, ref->pool, "images"), ref->volume);
 }
 
 static int cmd_volume_status(struct call *c)

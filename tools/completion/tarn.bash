@@ -125,7 +125,7 @@ _tarn()
 	"volume set")
 		if ((${#words[@]} > 2)); then
 			compopt -o nospace
-			name="class= compression= copies= owner= reservation= size="
+			name="class= compression= copies= owner= quota= reservation= size="
 			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
@@ -134,7 +134,7 @@ _tarn()
 	"volume get")
 		if ((${#words[@]} > 2)); then
 			COMPREPLY=($(compgen -W "type size copies class compression owner used \
-				logical reserved available reservation" -- "$cur"))
+				logical reserved available reservation quota" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
 		fi
