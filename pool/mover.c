@@ -412,6 +412,7 @@ static void wipe_rings(struct dev_backend *b)
 }
 
 /* The device holds nothing any more: out of the table by a commit, then its superblocks go. */
+/* d->changing: nobody else takes it out or brings it in. */
 static void dev_release(struct pool *p, struct dev *d)
 {
 	struct dev_backend *b;
@@ -471,12 +472,13 @@ static bool finish_devices(struct pool *p)
 {
 	for (unsigned i = 0; i < p->ndevs; i++) {
 		struct dev *d = &p->devs[i];
-		bool release, shrunk;
+		bool ready, release, shrunk;
 
 		lock_take(&p->lock);
-		release = d->state != DEV_NONE && d->flags & DEV_F_EVACUATE && dev_empty(p, d) &&
-			  !d->discarding;
-		shrunk = !release && d->slots_limit && dev_empty(p, d) && !d->discarding;
+		ready = d->state != DEV_NONE && !d->changing && !d->discarding && dev_empty(p, d);
+		release = ready && d->flags & DEV_F_EVACUATE;
+		shrunk = ready && !release && d->slots_limit;
+		d->changing |= release;
 		lock_drop(&p->lock);
 		if (release)
 			dev_release(p, d);
