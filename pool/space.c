@@ -552,6 +552,8 @@ static void release_txn(struct pool *p, struct txn *t)
 		struct chunk *c = chunk_find(p, addr_chunk(f->addr));
 		uint32_t first = addr_block(f->addr);
 
+		if (!f->blocks) /* a reference went, the blocks stay */
+			continue;
 		for (uint32_t i = first; i < first + f->blocks; i++) {
 			assert(bit_get(c->busy, i));
 			bit_clear(c->busy, i);

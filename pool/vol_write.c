@@ -85,8 +85,8 @@ static int edge_merge(struct wop *w, struct edge *e)
 	return 0;
 }
 
-/* On a full pool a write may use what fallocate reserved for just this range. */
-static int consume_reserved(struct wop *w, bool do_it)
+/* Give up what fallocate reserved for just this range; or say how many blocks that would be. */
+static int consume_reserved(struct wop *w, bool do_it, uint64_t *ret_blocks)
 {
 	struct vol *v = w->v;
 
@@ -97,14 +97,43 @@ static int consume_reserved(struct wop *w, bool do_it)
 		if (n > EXTENT_BLOCKS_MAX)
 			n = EXTENT_BLOCKS_MAX;
 		rc = extent_count(v, w->object, at, n, &mapped, &reserved);
-		if (!rc && !mapped && reserved == n)
+		if (!rc && !mapped && reserved == n) {
 			rc = do_it ? extent_replace(v, w->object, at, n, NULL, NULL)
 				   : extent_replace_prepare(v, w->object, at, n, &left);
+			*ret_blocks += n;
+		}
 		if (rc)
 			return rc;
 		at += n;
 	}
 	return 0;
+}
+
+/* Room for so many blocks; on a full pool, with what is reserved for just this range. */
+static int admit_room(struct wop *w, uint64_t need)
+{
+	struct vol *v = w->v;
+	uint64_t back = 0, given = 0;
+	int rc = space_admit_vol(v, need);
+
+	if (rc != -ENOSPC || !v->reserved_blocks)
+		return rc;
+	/* First all nodes and the rest of the room, then all at once: nobody else may take what is
+	 * given up for this write, and nothing is given up for a write that fails. */
+	rc = consume_reserved(w, false, &back);
+	if (rc)
+		return rc;
+	if (back > need)
+		back = need;
+	rc = back ? space_admit_vol(v, need - back) : -ENOSPC;
+	if (rc)
+		return rc;
+	rc = consume_reserved(w, true, &given);
+	if (rc)
+		space_unadmit(v->p, vol_policy(v), need - back);
+	else
+		v->p->reserved[vol_policy(v)] += back;
+	return rc;
 }
 
 static int admit(struct wop *w)
@@ -128,16 +157,7 @@ static int admit(struct wop *w)
 	rc = vol_quota_admit(v, w->object, w->lblk, w->n);
 	if (rc)
 		return rc;
-	rc = space_admit_vol(v, need);
-	if (rc && v->reserved_blocks) {
-		/* First all nodes, then all at once: nobody else may take what is given up for this
-		 * write. */
-		rc = consume_reserved(w, false);
-		if (!rc)
-			rc = consume_reserved(w, true);
-		if (!rc)
-			rc = space_admit_vol(v, need);
-	}
+	rc = admit_room(w, need);
 	if (!rc)
 		p->reserved[vol_policy(v)] += w->n - need; /* given back by delta_put */
 	return rc;

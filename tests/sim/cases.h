@@ -1,0 +1,35 @@
+/* cases: what the single situations share; see cases.c. */
+#ifndef TARN_TESTS_CASES_H
+#define TARN_TESTS_CASES_H
+#include <stdio.h>
+#include <stdlib.h>
+#include "pool/pool_types.h"
+#include "pool/vol_types.h"
+#include "tests/sim/rig.h"
+
+#define MIB (1ull << 20)
+#define CHECK(cond)                                                                         \
+	do {                                                                                \
+		if (!(cond)) {                                                              \
+			printf("cases: %s: %s line %d: %s\n", case_now, __FILE__, __LINE__, \
+			       #cond);                                                      \
+			exit(1);                                                            \
+		}                                                                           \
+	} while (0)
+
+extern const char *case_now; /* the name of the one that runs */
+
+/* ---- in a coroutine ---- */
+/* Create and import a pool with chunks of 1 MiB on all disks. */
+void case_start(struct rig *g);
+struct vol *case_volume(struct rig *g, const char *name, uint8_t copies); /* created, open */
+/* Blocks whose bytes depend on `at`, of the object VOL_OBJECT_FIRST; at most 64. */
+int case_write(struct vol *v, uint64_t at, unsigned n);
+void case_read(struct vol *v, uint64_t at, unsigned n); /* and compare */
+void case_check(struct rig *g);				/* the deep check finds nothing */
+
+/* ---- cases_import.c ---- */
+void case_two_lives(void *rig);
+void case_superblock_alone(void); /* not in a coroutine */
+
+#endif
