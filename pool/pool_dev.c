@@ -139,7 +139,6 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 	struct sb_disk *sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
 	struct dev_backend *old = NULL;
 	struct dev *d;
-	uint64_t since;
 	int rc = sb ? sb_read_newest(b, sb, e) : err_set(e, -ENOMEM, "out of memory");
 
 	if (rc)
@@ -175,9 +174,7 @@ int pool_dev_online(struct pool *p, struct dev_backend *b, struct err *e)
 	d->changing = false;
 	d->generation++;
 	old = d->backend;
-	since = le64_get(sb->txn) + 1; /* it cannot know more than its own superblock says */
-	if (!d->stale_since || since < d->stale_since)
-		d->stale_since = since;
+	d->stale_since = sb_stale_since(sb, d->stale_since);
 	d->backend = b;
 	d->sb_seq = le64_get(sb->seq);
 	b->size_bytes = d->size_bytes; /* what the pool uses: the back ring ends there */

@@ -137,8 +137,7 @@ static void dev_place(struct import *im, struct dev *d, const struct sb_disk *ow
 		d->state = DEV_ONLINE;
 		return;
 	}
-	if (s->state == DEV_ONLINE || !d->stale_since || le64_get(own->txn) + 1 < d->stale_since)
-		d->stale_since = le64_get(own->txn) + 1;
+	d->stale_since = sb_stale_since(own, s->state == DEV_ONLINE ? 0 : d->stale_since);
 	d->state = DEV_RESYNC;
 	im->p->resync_wanted = true;
 }
@@ -395,12 +394,26 @@ static void release_taken(struct pool *p)
 	}
 }
 
+/* A power cut may have let one device alone have the newest superblock. What its commit freed is
+ * used again from now on, and the others need that should this device die: first all have it. */
+static int share_newest(struct pool *p)
+{
+	uint64_t newest = le64_get(p->sb->seq);
+
+	for (unsigned i = 0; i < p->ndevs; i++)
+		if (p->devs[i].state == DEV_ONLINE && p->devs[i].sb_seq < newest)
+			return sb_write_all(p, p->sb);
+	return 0;
+}
+
 static int start(struct import *im, struct err *e)
 {
 	struct pool *p = im->p;
 	uint64_t groups = 0;
-	int rc = pool_bg_start(p);
+	int rc = share_newest(p);
 
+	if (!rc)
+		rc = pool_bg_start(p);
 	if (!rc)
 		rc = ilog_replay(p, &groups, e);
 	if (rc)

@@ -256,6 +256,17 @@ static void note_written(struct pool *p, const struct sb_io *ios, unsigned n, ui
 	lock_drop(&p->lock);
 }
 
+uint64_t sb_stale_since(const struct sb_disk *own, uint64_t since)
+{
+	uint64_t txn = le64_get(own->txn);
+	uint32_t id = le32_get(own->own_dev);
+
+	if (!since || txn + 1 < since)
+		return txn + 1;
+	/* Of the commit it left in it may have the superblock, of no later one. */
+	return txn > since && own->devs[id].state == DEV_ONLINE ? 1 : since;
+}
+
 static int write_once(struct pool *p, struct sb_disk *sb, uint8_t *images, struct sb_io *ios)
 {
 	struct dev_backend *be[2 * POOL_DEVS_MAX];

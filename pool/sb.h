@@ -16,6 +16,10 @@ void sb_seal(struct sb_disk *sb, uint32_t own_dev);
 bool sb_newer(const struct sb_disk *a, const struct sb_disk *b);
 /* The newest valid superblock of one device. ERR_MAGIC when there is none at all. */
 int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e);
+/* From which transaction on must a device be brought up to date that returns with `own`, and that
+ * the pool did without since `since` (0: it does not know)? It cannot know more than its own
+ * superblock says. 1, everything: it was in service after that, in another life of the pool. */
+uint64_t sb_stale_since(const struct sb_disk *own, uint64_t since);
 /* Fill the device table and write sb (seq advanced) to all devices in service, durably. Devices
  * that fail are faulted and it is written again to the others, so that the newest superblock always
  * lists who missed it. */
