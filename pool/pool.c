@@ -43,7 +43,6 @@ struct pool *pool_alloc(const struct pool_options *o)
 	p->trash_retention_s = 24 * 3600;
 	p->spare_after_s = SPARE_AFTER_S;
 	lock_init(&p->lock);
-	lock_init(&p->hb_lock);
 	p->sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
 	p->sb_next = aligned_alloc(BLOCK_SIZE, SB_SIZE);
 	if (!p->sb || !p->sb_next || arena_init(p, p->opt.delta_bytes) ||
@@ -74,7 +73,6 @@ void pool_free(struct pool *p)
 	free(p->sb);
 	free(p->sb_next);
 	lock_fini(&p->lock);
-	lock_fini(&p->hb_lock);
 	free(p);
 }
 
@@ -105,26 +103,23 @@ void pool_trees_init(struct pool *p, const struct sb_disk *sb)
 
 /* ---- background ---- */
 
+#define SLOW_TICK_NS 2000000000ull
+
 static void tick(struct pool *p)
 {
 	uint64_t now = reactor_now_ns();
-	bool beat = false;
+	bool slow;
 
 	lock_take(&p->lock);
 	if (p->dirty_since_ns && now - p->dirty_since_ns >= p->opt.commit_ns && !p->faulted)
 		txn_commit_request_locked(p);
-	if (now - p->hb_last_ns >= HEARTBEAT_NS && !p->faulted) {
-		p->hb_last_ns = now;
-		beat = true;
-	}
-	lock_drop(&p->lock);
-	if (beat)
-		heartbeat_write(p);
-	lock_take(&p->lock);
-	if (beat && squeeze_due(p))
+	slow = now - p->slow_tick_ns >= SLOW_TICK_NS && !p->faulted;
+	if (slow)
+		p->slow_tick_ns = now;
+	if (slow && squeeze_due(p))
 		mover_wake_locked(p);
 	lock_drop(&p->lock);
-	for (uint32_t i = 0; beat && i < p->ndevs; i++)
+	for (uint32_t i = 0; slow && i < p->ndevs; i++)
 		pool_dev_close_failed(p, i, false);
 	resync_start_wanted(p);
 	spare_tick(p);
@@ -152,8 +147,8 @@ static void ticker(void *arg)
 
 int pool_bg_start(struct pool *p)
 {
-	co_fn *const fns[] = {txn_committer, flush_flusher, vol_reaper, mover_main,
-			      convert_main,  discard_main,  ticker};
+	co_fn *const fns[] = {txn_committer, flush_flusher, vol_reaper,	    mover_main,
+			      convert_main,  discard_main,  heartbeat_main, ticker};
 
 	p->running = true;
 	p->reap_wanted = true;

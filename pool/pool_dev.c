@@ -290,7 +290,6 @@ int pool_dev_add(struct pool *p, struct dev_backend *b, const struct pool_add_op
 	rc = txn_commit_wait(p);
 	if (rc)
 		return err_set(e, rc, "add %s: commit: %s", b->path, err_str(rc));
-	heartbeat_write(p);
 	return 0;
 }
 

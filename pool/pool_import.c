@@ -435,7 +435,6 @@ static int start(struct import *im, struct err *e)
 	rc = txn_commit_wait(p);
 	if (rc)
 		return err_set(e, rc, "first commit: %s", err_str(rc));
-	heartbeat_write(p);
 	return 0;
 }
 

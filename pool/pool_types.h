@@ -58,8 +58,10 @@ struct dev {
 	unsigned reads_inflight;
 	uint64_t read_bytes, write_bytes, read_errors, write_errors, checksum_errors, repaired;
 	uint64_t resync_done, resync_total;
-	unsigned generation; /* counts departures and returns */
-	bool changing;	     /* being taken out or brought in */
+	unsigned generation;	  /* counts departures and returns */
+	bool changing;		  /* being taken out or brought in */
+	bool beating;		  /* a heartbeat is under way */
+	unsigned beat_generation; /* 1 + that in which it got the last one; 0: none */
 };
 
 /* ---- chunks ---- */
@@ -228,8 +230,7 @@ struct pool {
 	struct sb_disk *sb;	 /* newest durable */
 	struct sb_disk *sb_next; /* being written */
 	uint64_t sb_seq;
-	struct lock hb_lock;
-	uint64_t hb_seq, hb_last_ns;
+	uint64_t hb_seq, slow_tick_ns;
 
 	/* intent log */
 	struct chunk *log_chunk;

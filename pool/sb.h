@@ -32,8 +32,9 @@ void root_to_disk(const struct btree *bt, struct sb_root_disk *ret_d);
 void node_ptr_from_disk(const struct node_ptr_disk *d, struct node_ptr *ret_p);
 void node_ptr_to_disk(const struct node_ptr *ptr, struct node_ptr_disk *ret_d);
 
-/* Heartbeat: write one to every device; ERR_IN_USE when another host moved it since ours. */
-void heartbeat_write(struct pool *p);
+/* Heartbeats: a background coroutine that writes one to every device, each on its own. Somebody
+ * else's over ours: the pool is suspended (ERR_IN_USE). */
+void heartbeat_main(void *pool);
 /* Is somebody else alive on this pool? Waits for up to three beats unless the last writer was this
  * boot of this host. */
 int heartbeat_check(struct dev_backend **devs, unsigned n, const uint8_t *pool_uuid, struct err *e);

@@ -300,6 +300,7 @@ static const struct one {
 	{"policy-twice", policy_twice, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"loss-over-restart", loss_before_cut, loss_after_cut, 4, {32 * MIB, 32 * MIB}},
 	{"reserved-stays", reserved_stays, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"heartbeats", case_heartbeats, NULL, 3, {32 * MIB, 32 * MIB}},
 	{"two-lives", case_two_lives, NULL, 2, {32 * MIB, 32 * MIB}},
 };
 

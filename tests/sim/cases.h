@@ -30,6 +30,7 @@ void case_check(struct rig *g);				/* the deep check finds nothing */
 
 /* ---- cases_import.c ---- */
 void case_two_lives(void *rig);
+void case_heartbeats(void *rig);
 void case_superblock_alone(void); /* not in a coroutine */
 
 #endif

@@ -170,3 +170,42 @@ void case_two_lives(void *arg)
 	case_check(g);
 	CHECK(!rig_export(g, &e));
 }
+
+/* ---- heartbeats ---- */
+
+#define HEARTBEAT_BLOCK (SB_HEARTBEAT_OFF / 4096)
+
+static uint64_t heartbeat_seq(const struct rig *g, unsigned disk)
+{
+	const uint8_t *b = sim_disk_peek(g->disk[disk], HEARTBEAT_BLOCK);
+	return b ? le64_get(((const struct heartbeat_disk *)(const void *)b)->seq) : 0;
+}
+
+/* A device that hangs does not keep the others from saying that the pool is served; and who finds
+ * another's heartbeat over its own stops. */
+void case_heartbeats(void *arg)
+{
+	struct rig *g = arg;
+	for (unsigned i = 0; i < g->ndisks; i++)
+		sim_disk_traits(g->disk[i])->destage_permille = 1000;
+	case_start(g);
+	co_sleep_ns(3 * SIM_SEC);
+	sim_disk_faults(g->disk[0])->hang_until_ns = reactor_now_ns() + 20 * SIM_SEC;
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t was[] = {heartbeat_seq(g, 1), heartbeat_seq(g, 2)};
+		co_sleep_ns(3 * SIM_SEC);
+		CHECK(heartbeat_seq(g, 1) != was[0] && heartbeat_seq(g, 2) != was[1]);
+	}
+	co_sleep_ns(20 * SIM_SEC);
+	CHECK(!g->pool->faulted);
+	uint8_t *b = aligned_alloc(4096, 4096);
+	CHECK(b);
+	memcpy(b, sim_disk_peek(g->disk[1], HEARTBEAT_BLOCK), 4096);
+	struct heartbeat_disk *h = (struct heartbeat_disk *)(void *)b;
+	snprintf((char *)h->boot_id, sizeof(h->boot_id), "of another host");
+	h->crc = le32_of(crc32c(0, b + 12, 4096 - 12));
+	sim_disk_poke(g->disk[1], HEARTBEAT_BLOCK, b);
+	free(b);
+	co_sleep_ns(3 * SIM_SEC);
+	CHECK(g->pool->faulted);
+}
