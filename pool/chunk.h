@@ -80,8 +80,8 @@ struct chunk_read_io { /* caller's memory, valid until the batch is done */
 	int res;
 };
 /* Read blocks from one current member into buf (aligned). res in r->res after the wait;
- * -ERR_DEV_GONE when no member. Not verified: the caller does, and calls chunk_read_repair for what
- * is bad. */
+ * ERR_DEV_GONE when no member. Not verified: the caller does, and reads what is bad again with
+ * chunk_read_verified. */
 void chunk_read_start(struct chunk_batch *b, struct chunk_read_io *r, struct addr a,
 		      uint32_t blocks, void *buf);
 

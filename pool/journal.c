@@ -35,7 +35,7 @@ struct put {
 	struct key k;
 	const void *value;
 	uint16_t len;
-	struct key drop;
+	uint64_t kept; /* so many of its kind */
 	journal_fn *fn; /* NULL or what becomes durable with it */
 	void *arg;
 };
@@ -47,21 +47,40 @@ static bool commit_writes(const struct pool *p)
 	return p->open->nr > p->durable_txn + 1 && p->commit_running;
 }
 
+/* The oldest of its kind, if that is to go; else k itself. Numbers may be missing. */
+static int find_oldest(struct pool *p, const struct put *pu, struct key *ret_k)
+{
+	struct btree_item it;
+	int rc;
+
+	*ret_k = pu->k;
+	if (!pu->kept || pu->k.offset < pu->kept)
+		return 0;
+	rc = btree_seek_ge(&p->root, (struct key){pu->k.object, pu->k.type, 0}, &it);
+	if (!rc && it.key.object == pu->k.object && it.key.type == pu->k.type &&
+	    it.key.offset <= pu->k.offset - pu->kept)
+		*ret_k = it.key;
+	return rc == -ENOENT ? 0 : rc;
+}
+
 static int step_put(struct pool *p, void *arg)
 {
 	struct put *pu = arg;
-	int rc = pu->fn && commit_writes(p) ? ERR_LAST : btree_prepare(&p->root, pu->k);
+	struct key drop;
+	int rc = pu->fn && commit_writes(p) ? ERR_LAST : find_oldest(p, pu, &drop);
 
 	if (!rc)
-		rc = btree_prepare(&p->root, pu->drop);
+		rc = btree_prepare(&p->root, pu->k);
+	if (!rc)
+		rc = btree_prepare(&p->root, drop);
 	if (!rc && pu->fn && !pu->fn(p, pu->arg, false))
 		rc = -ECANCELED;
 	if (!rc)
 		rc = btree_put(&p->root, pu->k, pu->value, pu->len);
 	if (rc)
 		return rc;
-	if (key_cmp(pu->k, pu->drop))
-		btree_del(&p->root, pu->drop);
+	if (key_cmp(pu->k, drop))
+		btree_del(&p->root, drop);
 	if (pu->fn)
 		pu->fn(p, pu->arg, true);
 	txn_mark_dirty_locked(p);
@@ -76,14 +95,12 @@ static void wait_commit(struct pool *p)
 	lock_drop(&p->lock);
 }
 
-/* Put an item and let the one `kept` places before it go. */
+/* Put an item and let the oldest go that is `kept` numbers behind. */
 static int journal_put(struct pool *p, struct put *pu, uint64_t kept)
 {
 	int rc;
 
-	pu->drop = pu->k;
-	if (kept && pu->k.offset >= kept)
-		pu->drop.offset = pu->k.offset - kept;
+	pu->kept = kept;
 	for (;;) {
 		rc = txn_enter(p, true);
 		if (rc)

@@ -78,10 +78,6 @@ int vol_del(struct vol *v, struct key k);
 uint64_t vol_new_object(struct vol *v);
 /* Wall clock, ns since 1970, of the pool's environment. */
 uint64_t vol_wall_ns(struct vol *v);
-/* Bytes of data of an object dirty in the delta + mapped in the tree are not tracked per object
- * here; front ends that need st_blocks use vol_object_blocks: allocated 512-byte sectors,
- * O(extents) limited to the first `limit` extents then extrapolated. */
-
 typedef int vol_fn(struct vol *v, void *arg);
 
 /* The data an item of a type from VOL_KEY_EXTENT on stands for, in bytes; reserved: promised space
