@@ -1,6 +1,7 @@
 /* commit: make the open transaction durable. See txn.h for the picture. */
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/chunk_list.h"
 #include "pool/class.h"
 #include "pool/event.h"
 #include "pool/flush.h"
@@ -201,17 +202,6 @@ static int freeze_space(struct commit *cm)
 
 /* ---- chunks that became empty ---- */
 
-static struct chunk *find_empty(struct pool *p)
-{
-	for (unsigned k = 0; k < POLICIES; k++)
-		for (unsigned kind = CHUNK_META; kind <= CHUNK_DATA;
-		     kind += CHUNK_DATA - CHUNK_META)
-			for (struct chunk *c = p->lists[kind][k].head; c; c = c->list_next)
-				if (!c->used && !c->busy_count && !c->is_write_point && !c->moving)
-					return c;
-	return NULL;
-}
-
 static int step_del_map(struct pool *p, void *arg)
 {
 	struct commit *cm = arg;
@@ -236,7 +226,7 @@ static int remove_empty_chunks(struct commit *cm)
 		int rc;
 
 		lock_take(&p->lock);
-		cm->c = find_empty(p);
+		cm->c = chunk_list_empty(p);
 		if (cm->c)
 			cm->c->condemned = true;
 		lock_drop(&p->lock);
@@ -286,9 +276,11 @@ static void fill_sb(struct pool *p, struct sb_disk *sb, uint64_t txn, bool clean
 	if (p->refs_used)
 		sb->features_incompat = le64_of(le64_get(sb->features_incompat) | SB_FEATURE_REFS);
 	for (unsigned k = 1; k <= COPIES_MAX; k++)
-		for (struct chunk *c = p->lists[CHUNK_BOOT][k].head; c; c = c->list_next)
-			if (boot < SB_BOOT_MAX)
-				chunk_to_disk(c, &sb->boot[boot++]);
+		for (unsigned f = 0; f < CHUNK_FREE_CLASSES; f++)
+			for (struct chunk *c = p->lists[CHUNK_BOOT][k].by_free[f]; c;
+			     c = c->list_next)
+				if (boot < SB_BOOT_MAX)
+					chunk_to_disk(c, &sb->boot[boot++]);
 	sb->boot_count = le32_of(boot);
 }
 
@@ -485,7 +477,8 @@ static void durable(struct commit *cm)
 	ilog_durable_locked(p);
 	vol_durable_marks(p);
 	space_release(p);
-	if (find_empty(p)) /* the next commit gives their slots back, also when nobody writes */
+	/* The next commit gives their slots back, also when nobody writes. */
+	if (chunk_list_empty(p))
 		txn_mark_dirty_locked(p);
 	lock_drop(&p->lock);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <uuid/uuid.h>
 #include "pool/chunk.h"
+#include "pool/chunk_list.h"
 #include "pool/event.h"
 #include "pool/ilog.h"
 #include "pool/pool_impl.h"

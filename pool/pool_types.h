@@ -91,10 +91,13 @@ struct chunk {
 	bool shared;	   /* some block has more than one reference: refs.h */
 	uint64_t refs_txn; /* the last in which counts of its blocks were to change */
 	bool planned;	   /* would be emptied: used while a plan is made */
-	struct chunk *hash_next, *dirty_next, *list_next;
+	struct chunk *hash_next, *dirty_next;
+	struct chunk *list_next, *list_prev; /* among those of its list that have as much free */
+	uint8_t list_at;		     /* of chunk_list.by_free */
 };
-struct chunk_list {
-	struct chunk *head;
+#define CHUNK_FREE_CLASSES 16u
+struct chunk_list { /* chunk_list.h */
+	struct chunk *by_free[CHUNK_FREE_CLASSES];
 	uint64_t count;
 	uint64_t free_blocks;  /* in usable chunks */
 	uint64_t stuck_blocks; /* free, in chunks that are not usable */

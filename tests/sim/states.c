@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "pool/chunk.h"
+#include "pool/chunk_list.h"
 #include "pool/vol_types.h"
 
 #define CHUNK_STEPS 16u /* the chunk table is looked at every so many steps */
@@ -321,12 +322,21 @@ static unsigned member_state(const struct pool *p, const struct chunk *c, unsign
 	return chunk_member_since(p, &c->m[k]) ? MEMBER_STALE : MEMBER_CURRENT;
 }
 
+/* chunk_list.h says where a chunk belongs. */
+static bool listed_right(const struct pool *p, const struct chunk *c)
+{
+	uint32_t free_blocks = chunk_free_blocks(p, c);
+	return c->list_at ? free_blocks >> (c->list_at - 1) == 1 : !free_blocks;
+}
+
 static const char *watch_members(const struct pool *p)
 {
 	const char *bad = NULL;
 	unsigned n = 0;
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
-		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
+		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
+			if (!listed_right(p, c))
+				bad = "a chunk is in the wrong list";
 			for (unsigned k = 0; k < c->nmembers; k++) {
 				uint64_t key =
 					c->id << 32 | (uint64_t)c->m[k].dev << 24 | c->m[k].slot;
@@ -334,6 +344,7 @@ static const char *watch_members(const struct pool *p)
 						     member_state(p, c, k), n++);
 				bad = bad ? bad : b;
 			}
+		}
 	const char *b = gone(MACHINE_MEMBER, &members);
 	return bad ? bad : b;
 }
