@@ -352,6 +352,7 @@ bool chunk_add_members(struct pool *p, struct chunk *c)
 	bool added = false;
 
 	while (c->nmembers < c->copies && place_member(p, c, MEMBERS_MAX, PLACE_ANYHOW, 1) >= 0) {
+		chunk_count_raw(p, c);
 		chunk_mark_dirty(p, c);
 		added = true;
 	}
@@ -369,8 +370,10 @@ int chunk_member_add(struct pool *p, struct chunk *c, unsigned from)
 {
 	int i = place_member(p, c, from, PLACE_ANYHOW, 1);
 
-	if (i >= 0)
+	if (i >= 0) {
+		chunk_count_raw(p, c);
 		chunk_mark_dirty(p, c);
+	}
 	return i;
 }
 
@@ -398,6 +401,7 @@ void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i)
 	queue_slot(p, c->m[i].dev, c->m[i].slot);
 	memmove(&c->m[i], &c->m[i + 1], (c->nmembers - i - 1) * sizeof c->m[0]);
 	c->nmembers--;
+	chunk_count_raw(p, c);
 	chunk_mark_dirty(p, c);
 }
 

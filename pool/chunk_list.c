@@ -47,6 +47,27 @@ void chunk_list_remove(struct pool *p, struct chunk *c)
 	list_of(p, c)->count--;
 }
 
+void chunk_count_raw(struct pool *p, struct chunk *c)
+{
+	uint32_t now = (c->used + c->busy_count) * c->nmembers;
+
+	p->raw_used_blocks += now;
+	p->raw_used_blocks -= c->raw_blocks;
+	c->raw_blocks = now;
+}
+
+uint64_t chunk_list_used(const struct pool *p, uint8_t kind)
+{
+	uint64_t n = 0;
+
+	for (unsigned k = 0; k < POLICIES; k++) {
+		const struct chunk_list *l = &p->lists[kind][k];
+
+		n += l->count * p->chunk_blocks - l->free_blocks - l->stuck_blocks;
+	}
+	return n;
+}
+
 void chunk_count_free(struct pool *p, struct chunk *c, int64_t blocks)
 {
 	struct chunk_list *l = list_of(p, c);
@@ -55,6 +76,7 @@ void chunk_count_free(struct pool *p, struct chunk *c, int64_t blocks)
 		list_unlink(p, c);
 		list_link(p, c);
 	}
+	chunk_count_raw(p, c);
 	if (c->usable)
 		l->free_blocks += (uint64_t)blocks;
 	else

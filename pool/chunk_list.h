@@ -21,6 +21,10 @@ void chunk_list_add(struct pool *p, struct chunk *c);
 void chunk_list_remove(struct pool *p, struct chunk *c);
 /* Count blocks of c that became free (or, negative, taken). */
 void chunk_count_free(struct pool *p, struct chunk *c, int64_t blocks);
+/* Members of c, which is in the table, have come or gone: count what it takes on devices. */
+void chunk_count_raw(struct pool *p, struct chunk *c);
+/* Blocks in use in all chunks of a kind. O(policies). */
+uint64_t chunk_list_used(const struct pool *p, uint8_t kind);
 /* A usable chunk with at least min_free (not 0) blocks free: about the emptiest, and one whose
  * devices are all in service if there is any; or NULL. Looks at 64 of those, and at all that are
  * not usable or complete and as empty. */

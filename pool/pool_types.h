@@ -94,6 +94,7 @@ struct chunk {
 	struct chunk *hash_next, *dirty_next;
 	struct chunk *list_next, *list_prev; /* among those of its list that have as much free */
 	uint8_t list_at;		     /* of chunk_list.by_free */
+	uint32_t raw_blocks;		     /* counted in pool.raw_used_blocks */
 };
 #define CHUNK_FREE_CLASSES 16u
 struct chunk_list { /* chunk_list.h */
@@ -205,6 +206,7 @@ struct pool {
 	size_t chunk_hash_size;
 	uint64_t chunk_count;
 	struct chunk_list lists[5][POLICIES]; /* by kind, policy */
+	uint64_t raw_used_blocks;	      /* of chunks, on all their members */
 	struct chunk *dirty_chunks;
 	struct wpoint wp_meta, wp_boot, wp_data[POLICIES];
 	uint64_t reserved[POLICIES]; /* blocks promised to dirty data and fallocate */
@@ -246,6 +248,7 @@ struct pool {
 
 	struct arena arena;
 	struct vol *vols; /* all volumes, by id ascending */
+	struct vol *vols_last;
 	unsigned flush_jobs, flush_writes;
 	bool flush_wanted;
 	struct waitq flusher_waiters;

@@ -191,6 +191,21 @@ void vol_info_get(struct vol *v, struct vol_info *ret_i)
 	lock_drop(&v->p->lock);
 }
 
+int vol_info_find(struct pool *p, const char *name, uint64_t id, struct vol_info *ret_i)
+{
+	struct vol *v;
+
+	lock_take(&p->lock);
+	v = p->vols;
+	while (v &&
+	       (v->destroying || v->trashed_ns || (name ? strcmp(v->name, name) : v->id != id)))
+		v = v->next;
+	if (v)
+		info_fill(v, ret_i);
+	lock_drop(&p->lock);
+	return v ? 0 : -ENOENT;
+}
+
 static int cmp_info(const void *a, const void *b)
 {
 	return strcmp(((const struct vol_info *)a)->name, ((const struct vol_info *)b)->name);
@@ -537,6 +552,11 @@ static void unlink_and_free_locked(struct pool *p, struct vol *v)
 	while (*pp != v)
 		pp = &(*pp)->next;
 	*pp = v->next;
+	if (p->vols_last == v) {
+		p->vols_last = p->vols;
+		while (p->vols_last && p->vols_last->next)
+			p->vols_last = p->vols_last->next;
+	}
 	event_emit_locked(p, "volume-freed", "space of destroyed volume %s returned", v->name);
 	vol_free(v);
 }

@@ -193,10 +193,14 @@ void vol_link(struct pool *p, struct vol *v)
 {
 	struct vol **pp = &p->vols;
 
+	if (p->vols_last && p->vols_last->id < v->id) /* ids ascend: nearly always */
+		pp = &p->vols_last->next;
 	while (*pp && (*pp)->id < v->id)
 		pp = &(*pp)->next;
 	v->next = *pp;
 	*pp = v;
+	if (!v->next)
+		p->vols_last = v;
 }
 
 void vol_changed_locked(struct vol *v)

@@ -322,10 +322,12 @@ static unsigned member_state(const struct pool *p, const struct chunk *c, unsign
 	return chunk_member_since(p, &c->m[k]) ? MEMBER_STALE : MEMBER_CURRENT;
 }
 
-/* chunk_list.h says where a chunk belongs. */
+/* chunk_list.h says where a chunk belongs and what is counted of it. */
 static bool listed_right(const struct pool *p, const struct chunk *c)
 {
 	uint32_t free_blocks = chunk_free_blocks(p, c);
+	if (c->raw_blocks != (p->chunk_blocks - free_blocks) * c->nmembers)
+		return false;
 	return c->list_at ? free_blocks >> (c->list_at - 1) == 1 : !free_blocks;
 }
 
@@ -336,7 +338,7 @@ static const char *watch_members(const struct pool *p)
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
 			if (!listed_right(p, c))
-				bad = "a chunk is in the wrong list";
+				bad = "a chunk is in the wrong list or counted wrong";
 			for (unsigned k = 0; k < c->nmembers; k++) {
 				uint64_t key =
 					c->id << 32 | (uint64_t)c->m[k].dev << 24 | c->m[k].slot;

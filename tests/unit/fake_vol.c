@@ -763,6 +763,17 @@ int vol_item_extent(const struct btree_item *it, uint64_t *ret_off, uint64_t *re
 	return 0;
 }
 
+int vol_info_find(struct pool *p, const char *name, uint64_t id, struct vol_info *ret_i)
+{
+	for (unsigned i = 0; i < VOLS_MAX; i++)
+		if (p->vol[i].used) {
+			vol_info_get(&p->vol[i], ret_i);
+			if (name ? !strcmp(name, ret_i->name) : id == ret_i->id)
+				return 0;
+		}
+	return -ENOENT;
+}
+
 unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max)
 {
 	unsigned n = 0;
