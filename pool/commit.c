@@ -416,6 +416,7 @@ static void gate_close(struct pool *p)
 {
 	lock_take(&p->lock);
 	p->gate_closed = true;
+	p->gate_closed_ns = reactor_now_ns();
 	while (p->gate_count && !p->faulted)
 		waitq_wait(&p->drain_waiters, &p->lock);
 	while (p->flush_jobs && !p->faulted)
@@ -427,6 +428,7 @@ static void gate_open(struct pool *p)
 {
 	lock_take(&p->lock);
 	p->gate_closed = false;
+	p->commit_gate_ns = reactor_now_ns() - p->gate_closed_ns;
 	waitq_wake_all(&p->gate_waiters);
 	waitq_wake_all(&p->data_waiters);
 	lock_drop(&p->lock);
@@ -557,6 +559,7 @@ int txn_commit_run(struct pool *p, bool clean)
 		return rc;
 	}
 	p->commit_running = true;
+	p->commit_begun_ns = reactor_wall_ns();
 	lock_drop(&p->lock);
 	for (unsigned tries = 0; tries < 5; tries++) {
 		rc = commit_once(p, clean);
@@ -565,7 +568,7 @@ int txn_commit_run(struct pool *p, bool clean)
 	}
 	lock_take(&p->lock);
 	p->commit_running = false;
-	p->commit_last_ns = reactor_now_ns();
+	p->commit_ended_ns = reactor_wall_ns();
 	if (rc)
 		pool_fault_locked(p, rc, "commit");
 	waitq_wake_all(&p->commit_waiters);

@@ -353,6 +353,9 @@ void pool_status_get(struct pool *p, struct pool_status *s)
 	s->data_cache_hits = dc.hits;
 	s->data_cache_misses = dc.misses;
 	s->commits = p->commits;
+	s->commit_begun_ns = p->commit_begun_ns;
+	s->commit_ended_ns = p->commit_ended_ns;
+	s->commit_gate_ns = p->commit_gate_ns;
 	s->log_writes = p->log_writes;
 	s->log_bytes = p->log_bytes;
 	s->user_write_bytes = p->user_write_bytes;

@@ -226,11 +226,12 @@ struct pool {
 	unsigned gate_count;
 	struct waitq gate_waiters, drain_waiters;
 	bool commit_running, commit_wanted;
-	struct waitq commit_waiters;	/* waiting for a commit to end */
-	struct waitq committer_waiters; /* the committer itself, idle */
-	uint64_t commit_last_ns;
-	uint64_t dirty_since_ns;   /* 0: nothing to commit */
-	struct waitq data_waiters; /* data_io reached 0, or a flush job ended */
+	struct waitq commit_waiters;		   /* waiting for a commit to end */
+	struct waitq committer_waiters;		   /* the committer itself, idle */
+	uint64_t commit_begun_ns, commit_ended_ns; /* wall clock, of the last */
+	uint64_t gate_closed_ns, commit_gate_ns;   /* when; how long, at the last commit */
+	uint64_t dirty_since_ns;		   /* 0: nothing to commit */
+	struct waitq data_waiters;		   /* data_io reached 0, or a flush job ended */
 
 	struct sb_disk *sb;	 /* newest durable */
 	struct sb_disk *sb_next; /* being written */
