@@ -496,13 +496,18 @@ static bool dirty_left(struct pool *p, unsigned more_than)
 	return n > more_than;
 }
 
+/* What is dirty when the gate closes is entered in the trees while writers wait, some microseconds
+ * a block: it is flushed until so little is left, unless they are faster. */
+#define GATE_BLOCKS  16u
+#define FLUSH_PASSES 5u
+
 static int commit_once(struct pool *p, bool clean)
 {
 	struct commit cm = {.p = p};
 	unsigned tries = 0;
 	int rc = 0;
 
-	for (unsigned pass = 0; !rc && pass < 3 && dirty_left(p, 128); pass++)
+	for (unsigned pass = 0; !rc && pass < FLUSH_PASSES && dirty_left(p, GATE_BLOCKS); pass++)
 		rc = flush_all(p, false);
 	gate_close(p);
 	if (!rc)
