@@ -498,8 +498,25 @@ static bool dirty_left(struct pool *p, unsigned more_than)
 
 /* What is dirty when the gate closes is entered in the trees while writers wait, some microseconds
  * a block: it is flushed until so little is left, unless they are faster. */
-#define GATE_BLOCKS  16u
-#define FLUSH_PASSES 5u
+#define GATE_BLOCKS    16u
+#define FLUSH_PASSES   5u
+#define READY_PAUSE_NS 20000u
+
+/* Most of the work of sealing, before the gate closes. The pauses let those in who wait for the
+ * lock: it is not fair. */
+static void make_ready(struct pool *p)
+{
+	uint64_t pos = 0;
+	bool more;
+
+	do {
+		lock_take(&p->lock);
+		more = node_cache_make_ready(p->cache, &pos);
+		lock_drop(&p->lock);
+		if (more)
+			co_sleep_ns(READY_PAUSE_NS);
+	} while (more);
+}
 
 static int commit_once(struct pool *p, bool clean)
 {
@@ -508,6 +525,9 @@ static int commit_once(struct pool *p, bool clean)
 	int rc = 0;
 
 	for (unsigned pass = 0; !rc && pass < FLUSH_PASSES && dirty_left(p, GATE_BLOCKS); pass++)
+		rc = flush_all(p, false);
+	make_ready(p);
+	for (unsigned pass = 0; !rc && pass < 2 && dirty_left(p, GATE_BLOCKS); pass++)
 		rc = flush_all(p, false);
 	gate_close(p);
 	if (!rc)
