@@ -1,6 +1,8 @@
 #include "pool/chunk_list.h"
 #include "pool/chunk.h"
 
+_Static_assert(SB_CHUNK_BLOCKS_MAX < 1u << (CHUNK_FREE_CLASSES - 1), "a class for every chunk");
+
 /* by_free[] for so many free blocks. */
 static unsigned free_class(uint32_t blocks)
 {
