@@ -10,6 +10,7 @@
 #include "pool/sb.h"
 #include "tests/fault/alloc_hook.h"
 #include "tests/sim/cases.h"
+#include "tests/sim/tally.h"
 
 const char *case_now;
 
@@ -197,6 +198,44 @@ static void wild_chunks(void *arg)
 	CHECK(strstr(e.text, "chunk size"));
 }
 
+#define SPREAD 40u /* chunks, over a wider range of ids than a pool of this size comes to */
+
+/* Wherever memory is short, a chunk map that is read in parts is read whole or refused. */
+static void map_in_parts(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	case_start(g);
+	struct vol *v = case_volume(g, "v", 1);
+	for (uint64_t i = 0; i < SPREAD; i++) {
+		for (uint64_t k = 0; k < 256; k += 64)
+			CHECK(!case_write(v, i * 257 + k, 64));
+		CHECK(!pool_commit(g->pool));
+		g->pool->next_chunk_id += 1999;
+	}
+	vol_close(v);
+	CHECK(!rig_export(g, &e));
+	for (uint64_t nth = 0;; nth++) {
+		fail_from = nth;
+		fail_count = 2;
+		int rc = rig_import(g, &e);
+		bool all = nth && fail_count == 2; /* none failed */
+		fail_from = 0;
+		if (rc) {
+			CHECK(nth && (rc == -ENOMEM || rc == ERR_FAULTED));
+			continue;
+		}
+		CHECK(g->pool->chunk_count > SPREAD && !tally_check(g->pool));
+		CHECK(!vol_open(g->pool, "v", &v, &e));
+		for (uint64_t i = 0; i < SPREAD; i++)
+			case_read(v, i * 257, 64);
+		vol_close(v);
+		CHECK(!rig_export(g, &e));
+		if (all)
+			return;
+	}
+}
+
 /* The use of a pool with a device missing stays within its size. */
 static void full_degraded(void *arg)
 {
@@ -313,6 +352,7 @@ static const struct one {
 	{"flush-without-memory", flush_without_memory, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"wild-size", wild_size, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"wild-chunks", wild_chunks, NULL, 2, {1024 * MIB, 1024 * MIB}},
+	{"map-in-parts", map_in_parts, NULL, 2, {64 * MIB, 64 * MIB}},
 	{"full-degraded", full_degraded, NULL, 2, {16 * MIB, 64 * MIB}},
 	{"policy-twice", policy_twice, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"loss-over-restart", loss_before_cut, loss_after_cut, 4, {32 * MIB, 32 * MIB}},
