@@ -113,7 +113,8 @@ struct serve {
 	bool uring_agreed;	      /* in INIT: workers register their queues */
 	_Atomic bool uring_failed;    /* the kernel refused a queue and stays with /dev/fuse */
 	int abort_fd;		      /* of the connection in fusectl, or why there is none */
-	_Atomic unsigned write_backs; /* under way */
+	_Atomic unsigned write_backs, write_backs_asked; /* under way; and waiting for their turn */
+	unsigned write_backs_most;			 /* so many may ask at a time */
 	unsigned worker_count;
 	unsigned leader; /* the worker that always polls */
 	struct serve_worker worker[];
@@ -132,8 +133,9 @@ struct fuse_rq *serve_rq_current(void);
 extern const struct fuse_custom_io serve_custom_io;
 /* Tell the kernel to forget the attributes of ino. Any thread. */
 void serve_inval_attr(struct serve *s, uint64_t ino);
-/* Have the kernel write the dirty pages of ino back to us, now. Yields. -EBUSY: so many do this
- * that they could take all the places in a queue of the kernel, and what it writes got none. */
+/* Have the kernel write the dirty pages of ino back to us, now; a few at a time, others wait their
+ * turn. Yields. -EBUSY: so many ask that they could take all the places in a queue of the kernel,
+ * and what it writes got none. */
 int serve_write_back(struct serve *s, uint64_t ino);
 #define SERVE_WRITE_BACKS_MAX 8u
 

@@ -62,7 +62,8 @@ _Static_assert(sizeof(struct cmd_area) == sizeof(((struct reactor_cmd *)0)->area
 #define DEPTH_MAX      32u
 #define DEPTH_MIN      16u  /* more than SERVE_WRITE_BACKS_MAX */
 #define ENTRIES_WANTED 512u /* of all queues together */
-_Static_assert(DEPTH_MIN > SERVE_WRITE_BACKS_MAX, "else write-backs can wait for each other");
+#define FOR_WRITES     4u   /* that requests which wait for a write-back leave it */
+_Static_assert(DEPTH_MIN - FOR_WRITES >= SERVE_WRITE_BACKS_MAX, "else none but them may ask");
 #define PARAM "/sys/module/fuse/parameters/enable_uring"
 
 struct uring_ent {
@@ -321,6 +322,7 @@ static int queues_create(struct serve *s, unsigned count)
 	int r = 0;
 
 	depth = depth > DEPTH_MAX ? DEPTH_MAX : depth < DEPTH_MIN ? DEPTH_MIN : depth;
+	s->write_backs_most = depth - FOR_WRITES;
 	for (unsigned q = 0; q < count && !r; q++)
 		r = queue_create(&s->worker[q % s->worker_count], (uint16_t)q, depth);
 	return r;

@@ -5,7 +5,10 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include "base/co.h"
 #include "fs/fuse_serve.h"
+
+#define TURN_NS 200000u /* until one that waits for its turn looks again */
 
 struct call {
 	struct serve *s;
@@ -37,9 +40,13 @@ int serve_write_back(struct serve *s, uint64_t ino)
 	pthread_t t;
 	int r;
 
-	if (atomic_fetch_add(&s->write_backs, 1) >= SERVE_WRITE_BACKS_MAX) {
-		atomic_fetch_sub(&s->write_backs, 1);
+	if (atomic_fetch_add(&s->write_backs_asked, 1) >= s->write_backs_most) {
+		atomic_fetch_sub(&s->write_backs_asked, 1);
 		return -EBUSY;
+	}
+	while (atomic_fetch_add(&s->write_backs, 1) >= SERVE_WRITE_BACKS_MAX) {
+		atomic_fetch_sub(&s->write_backs, 1);
+		co_sleep_ns(TURN_NS);
 	}
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -48,5 +55,6 @@ int serve_write_back(struct serve *s, uint64_t ino)
 	if (!r) /* without a thread the answer may miss what is dirty, no more */
 		co_yield ();
 	atomic_fetch_sub(&s->write_backs, 1);
+	atomic_fetch_sub(&s->write_backs_asked, 1);
 	return 0;
 }

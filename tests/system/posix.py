@@ -20,6 +20,7 @@ from posix_lib import (CHECKS, KEEP_SIZE, LIBC, PUNCH_HOLE, RENAME_EXCHANGE, REN
                        renameat2)
 import posix_files     # noqa: F401  their checks register themselves
 import posix_rights    # noqa: F401
+import posix_seek      # noqa: F401
 
 
 # ---- names ----
@@ -451,34 +452,6 @@ def far_offsets():
     os.ftruncate(fd, 100)
     os.ftruncate(fd, far + 3)
     assert os.pread(fd, 3, far) == b"\0" * 3
-    os.close(fd)
-
-
-@check
-def holes_and_data():
-    fd = opened("a")
-    os.ftruncate(fd, 10 << 20)
-    os.pwrite(fd, b"x" * 4096, 4 << 20)
-    start = os.lseek(fd, 0, os.SEEK_DATA)
-    end = os.lseek(fd, start, os.SEEK_HOLE)
-    assert 0 <= start <= 4 << 20 < end <= 10 << 20, (start, end)
-    os.close(fd)
-    fd = os.open("a", os.O_RDONLY)
-    start = os.lseek(fd, 0, os.SEEK_DATA)
-    end = os.lseek(fd, start, os.SEEK_HOLE)
-    assert (4 << 20) - 131072 <= start <= 4 << 20 < end <= (4 << 20) + 131072, (start, end)
-    assert os.lseek(fd, 0, os.SEEK_HOLE) == 0
-    fails(errno.ENXIO, os.lseek, fd, 10 << 20, os.SEEK_DATA)
-    fails(errno.ENXIO, os.lseek, fd, 9 << 20, os.SEEK_DATA)
-    os.close(fd)
-
-
-@check
-def dirty_data_is_no_hole():
-    fd = opened("a")
-    os.ftruncate(fd, 1 << 20)
-    os.pwrite(fd, b"x" * 4096, 512 << 10)
-    assert os.lseek(fd, 512 << 10, os.SEEK_DATA) == 512 << 10
     os.close(fd)
 
 

@@ -1,0 +1,58 @@
+"""posix_seek: holes and data, also in what is not written back yet."""
+import errno
+import os
+import threading
+
+from posix_lib import check, fails, opened
+
+
+@check
+def holes_and_data():
+    fd = opened("a")
+    os.ftruncate(fd, 10 << 20)
+    os.pwrite(fd, b"x" * 4096, 4 << 20)
+    start = os.lseek(fd, 0, os.SEEK_DATA)
+    end = os.lseek(fd, start, os.SEEK_HOLE)
+    assert 0 <= start <= 4 << 20 < end <= 10 << 20, (start, end)
+    os.close(fd)
+    fd = os.open("a", os.O_RDONLY)
+    start = os.lseek(fd, 0, os.SEEK_DATA)
+    end = os.lseek(fd, start, os.SEEK_HOLE)
+    assert (4 << 20) - 131072 <= start <= 4 << 20 < end <= (4 << 20) + 131072, (start, end)
+    assert os.lseek(fd, 0, os.SEEK_HOLE) == 0
+    fails(errno.ENXIO, os.lseek, fd, 10 << 20, os.SEEK_DATA)
+    fails(errno.ENXIO, os.lseek, fd, 9 << 20, os.SEEK_DATA)
+    os.close(fd)
+
+
+@check
+def dirty_data_is_no_hole():
+    fd = opened("a")
+    os.ftruncate(fd, 1 << 20)
+    os.pwrite(fd, b"x" * 4096, 512 << 10)
+    assert os.lseek(fd, 512 << 10, os.SEEK_DATA) == 512 << 10
+    os.close(fd)
+
+
+@check
+def many_seek_in_what_they_write():
+    wrong = []
+
+    def run(k):
+        fd = os.open(f"seek{k}", os.O_RDWR | os.O_CREAT)
+        for i in range(20):
+            at = (3 * i + 1) << 16
+            os.pwrite(fd, b"x" * 8192, at)
+            try:
+                if os.lseek(fd, 3 * i << 16, os.SEEK_DATA) > at:
+                    wrong.append(f"{k}: no data at {at}")
+            except OSError as e:
+                wrong.append(f"{k}: {e}")
+        os.close(fd)
+        os.unlink(f"seek{k}")
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(48)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong, wrong[:3]
