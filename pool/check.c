@@ -9,6 +9,7 @@
 #include "pool/event.h"
 #include "pool/refs.h"
 #include "pool/sb.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -38,6 +39,8 @@ struct check {
 	struct seen *hash[SEEN_HASH];
 	uint8_t *buf;
 	uint64_t vol_id;
+	enum walk_kind kind; /* of the tree being walked */
+	bool new_tree;
 	struct {
 		struct addr addr;
 		uint64_t start;
@@ -119,6 +122,28 @@ static int meet(struct check *c, struct addr a, uint32_t blocks, const char *wha
 	return 0;
 }
 
+/* What a snapshot shows belongs to its volume, or to its dead list. */
+static int meet_again(struct check *c, struct addr a, uint32_t blocks, const char *what)
+{
+	uint32_t first = addr_block(a), missing = 0;
+	struct seen *s;
+
+	if (!addr_chunk(a) || first + blocks > c->p->chunk_blocks) {
+		problem(c, "%s: address %llx is outside every chunk", what,
+			(unsigned long long)a.v);
+		return 0;
+	}
+	s = seen_get(c, addr_chunk(a));
+	if (!s)
+		return -ENOMEM;
+	for (uint32_t i = first; i < first + blocks; i++)
+		missing += !bit_get(s->met, i);
+	if (missing)
+		problem(c, "%s: a snapshot shows %u blocks at %llx that nothing keeps", what,
+			missing, (unsigned long long)a.v);
+	return 0;
+}
+
 /* Read every current member of a block run and verify. */
 static void verify_members(struct check *c, struct addr a, uint32_t blocks, chunk_verify_fn *fn,
 			   void *arg, const char *what)
@@ -180,6 +205,8 @@ static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint
 	c->r->nodes++;
 	if (c->deep)
 		verify_members(c, ptr->addr, NODE_BLOCKS, verify_node, &na, what);
+	if (c->kind == WALK_SNAPSHOT)
+		return meet_again(c, ptr->addr, NODE_BLOCKS, what);
 	return meet(c, ptr->addr, NODE_BLOCKS, what, &fresh);
 }
 
@@ -303,8 +330,9 @@ static int extent_item(struct check *c, uint64_t tree_id, const struct btree_ite
 		return 0;
 	}
 	c->r->extents++;
-	if (c->vol_id != tree_id || c->last_object != it->key.object) {
+	if (c->new_tree || c->vol_id != tree_id || c->last_object != it->key.object) {
 		c->vol_id = tree_id;
+		c->new_tree = false;
 		c->last_object = it->key.object;
 		c->last_end = 0;
 		memset(c->lz4, 0, sizeof c->lz4);
@@ -318,11 +346,42 @@ static int extent_item(struct check *c, uint64_t tree_id, const struct btree_ite
 		if (lz4_met(c, &x))
 			return 0;
 	}
-	rc = meet(c, x.addr, x.stored_blocks, what, &fresh);
-	c->r->data_blocks += fresh;
+	fresh = 1;
+	if (c->kind == WALK_SNAPSHOT)
+		rc = meet_again(c, x.addr, x.stored_blocks, what);
+	else
+		rc = meet(c, x.addr, x.stored_blocks, what, &fresh);
+	c->r->data_blocks += c->kind == WALK_SNAPSHOT ? 0 : fresh;
 	if (!rc && c->deep && fresh)
 		verify_members(c, x.addr, x.stored_blocks, verify_extent, &x, what);
 	return rc;
+}
+
+static int dead_item(struct check *c, uint64_t tree_id, const struct btree_item *it)
+{
+	struct snap_dead d;
+	uint32_t fresh;
+	char what[96];
+	int rc;
+
+	snprintf(what, sizeof what, "dead list %llu of transaction %llu",
+		 (unsigned long long)tree_id, (unsigned long long)it->key.object);
+	if (snap_dead_decode(it, &d)) {
+		problem(c, "%s: invalid entry", what);
+		return 0;
+	}
+	rc = meet(c, d.addr, d.blocks, what, &fresh);
+	c->r->data_blocks += d.is_node ? 0 : fresh;
+	return rc;
+}
+
+static void on_tree(void *arg, uint64_t tree_id, enum walk_kind kind)
+{
+	struct check *c = arg;
+
+	(void)tree_id;
+	c->kind = kind;
+	c->new_tree = true;
 }
 
 static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
@@ -348,6 +407,8 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 			vol_free(v);
 		return 0;
 	}
+	if (c->kind == WALK_DEAD)
+		return dead_item(c, tree_id, it);
 	return it->key.type == VOL_KEY_EXTENT ? extent_item(c, tree_id, it) : 0;
 }
 
@@ -403,7 +464,7 @@ static void seen_free(struct check *c)
 int pool_check(struct pool *p, bool deep, FILE *out, pool_progress_fn *progress, void *arg,
 	       struct pool_check_result *r, struct err *e)
 {
-	const struct walk_ops ops = {on_node, on_item, on_bad};
+	const struct walk_ops ops = {on_tree, on_node, on_item, on_bad};
 	struct check *c = calloc(1, sizeof *c);
 	struct sb_disk *sb = malloc(sizeof *sb);
 	struct txn *t;

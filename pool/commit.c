@@ -6,6 +6,7 @@
 #include "pool/flush.h"
 #include "pool/ilog.h"
 #include "pool/sb.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -61,11 +62,37 @@ static int step_volume(struct pool *p, void *arg)
 	if (rc)
 		return rc;
 	btree_seal(&v->tree, collect_node, cm);
+	btree_seal(&v->dead, collect_node, cm);
+	snap_take(v, cm->txn->nr);
 	vol_record_encode(v, rec);
 	rc = btree_put(&p->root, k, rec, sizeof rec);
 	if (!rc)
 		v->rec_dirty = false;
 	return rc;
+}
+
+static int step_dead(struct pool *p, void *arg)
+{
+	struct commit *cm = arg;
+
+	return snap_apply_dead(p, cm->v);
+}
+
+/* What volumes let go of and snapshots show, into the dead lists. */
+static int freeze_dead(struct commit *cm)
+{
+	for (;;) {
+		int rc;
+
+		lock_take(&cm->p->lock);
+		cm->v = snap_next_dead(cm->p);
+		lock_drop(&cm->p->lock);
+		if (!cm->v)
+			return 0;
+		rc = step(cm, &cm->v->dead, step_dead);
+		if (rc)
+			return rc;
+	}
 }
 
 static int freeze_volumes(struct commit *cm)
@@ -283,8 +310,9 @@ static void fill_sb(struct pool *p, struct sb_disk *sb, uint64_t txn, bool clean
 	root_to_disk(&p->space, &sb->space);
 	root_to_disk(&p->root, &sb->root);
 	class_to_sb(p, sb);
-	if (p->refs_used)
-		sb->features_incompat = le64_of(le64_get(sb->features_incompat) | SB_FEATURE_REFS);
+	sb->features_incompat =
+		le64_of(le64_get(sb->features_incompat) | (p->refs_used ? SB_FEATURE_REFS : 0) |
+			(p->snaps_used ? SB_FEATURE_SNAPS : 0));
 	for (unsigned k = 1; k <= COPIES_MAX; k++)
 		for (struct chunk *c = p->lists[CHUNK_BOOT][k].head; c; c = c->list_next)
 			if (boot < SB_BOOT_MAX)
@@ -299,6 +327,8 @@ static int freeze(struct commit *cm, bool clean)
 	unsigned tries = 0;
 	int rc = remove_empty_chunks(cm);
 
+	if (!rc)
+		rc = freeze_dead(cm);
 	if (!rc)
 		rc = freeze_volumes(cm);
 	if (!rc)
@@ -535,6 +565,7 @@ static int commit_once(struct pool *p, bool clean)
 		 * to come back to. */
 		lock_take(&p->lock);
 		nodes_written_locked(&cm);
+		snap_give_up(p, cm.txn->nr);
 		lock_drop(&p->lock);
 		return ERR_LAST;
 	}

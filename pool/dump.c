@@ -7,6 +7,7 @@
 #include "pool/journal.h"
 #include "pool/refs.h"
 #include "pool/sb.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -60,6 +61,8 @@ static void item_to_text(FILE *f, uint64_t tree_id, uint8_t level, const struct 
 			set += (unsigned)__builtin_popcount(b[i]);
 		fprintf(f, "bitmap of chunk %" PRIx64 ": %u of %u blocks used", it->key.object, set,
 			it->len * 8u);
+	} else if (it->key.type == SNAP_KEY_NODE || it->key.type == SNAP_KEY_EXTENT) {
+		snap_dead_to_text(f, it);
 	} else if (it->key.type == VOL_KEY_EXTENT) {
 		extent_to_text(f, it);
 	} else if (pool_dump_item_text) {
@@ -108,7 +111,7 @@ static int find_tree(struct pool *p, const char *name, uint64_t *ret_id, struct 
 			return 0;
 		}
 	for (struct vol *v = p->vols; v; v = v->next)
-		if (!strcmp(v->name, name)) {
+		if (!v->origin && !strcmp(v->name, name)) {
 			*ret_id = v->id;
 			*ret_root = v->tree.root;
 			*ret_level = v->tree.level;
@@ -119,7 +122,7 @@ static int find_tree(struct pool *p, const char *name, uint64_t *ret_id, struct 
 
 static int dump_tree(struct pool *p, const char *name, FILE *f, struct err *e)
 {
-	const struct walk_ops ops = {dump_node, dump_item, dump_bad};
+	const struct walk_ops ops = {NULL, dump_node, dump_item, dump_bad};
 	struct node_ptr root;
 	uint64_t id;
 	uint8_t level;

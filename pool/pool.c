@@ -61,6 +61,10 @@ void pool_free(struct pool *p)
 		next = v->next;
 		vol_free(v);
 	}
+	for (struct vol *v = p->snaps_pending, *next; v; v = next) {
+		next = v->next;
+		vol_free(v);
+	}
 	chunk_table_free(p);
 	txn_fini(p);
 	node_cache_destroy(p->cache);
@@ -361,6 +365,6 @@ void pool_status_get(struct pool *p, struct pool_status *s)
 	s->log_bytes = p->log_bytes;
 	s->user_write_bytes = p->user_write_bytes;
 	for (struct vol *v = p->vols; v; v = v->next)
-		s->volumes += !v->destroying;
+		s->volumes += !v->destroying && !v->origin;
 	lock_drop(&p->lock);
 }

@@ -13,6 +13,7 @@
 #include "pool/mover.h"
 #include "pool/pool_impl.h"
 #include "pool/sb.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/spare.h"
 #include "pool/task.h"
@@ -260,7 +261,8 @@ static int step_load_vol(struct pool *p, void *arg)
 		rc = vol_record_decode(p, &it, &v);
 		if (rc)
 			return rc;
-		if (v->tree.root.birth > p->durable_txn || v->reserved_blocks >> 51) {
+		if (v->tree.root.birth > p->durable_txn || v->dead.root.birth > p->durable_txn ||
+		    v->reserved_blocks >> 51) {
 			vol_free(v);
 			return ERR_FORMAT;
 		}
@@ -342,6 +344,8 @@ static int load(struct import *im, struct err *e)
 	if (rc)
 		return err_set(e, rc, "read the space bitmaps: %s", err_str(rc));
 	rc = load_tree(p, &p->root, step_load_vol);
+	if (!rc)
+		rc = snap_load(p);
 	if (rc)
 		return err_set(e, rc, "read the list of volumes: %s", err_str(rc));
 	rc = journal_load(p);
@@ -449,6 +453,7 @@ static void sb_take(struct pool *p, const struct sb_disk *sb)
 	p->sb_seq = le64_get(sb->seq);
 	p->log_epoch = le64_get(sb->log_epoch);
 	class_from_sb(p, sb);
+	p->snaps_used = le64_get(sb->features_incompat) & SB_FEATURE_SNAPS;
 	p->refs_used = le64_get(sb->features_incompat) & SB_FEATURE_REFS;
 }
 

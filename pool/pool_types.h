@@ -111,6 +111,12 @@ struct free_ext {
 	uint32_t blocks;
 	uint32_t kind;
 };
+struct dead_ext { /* let go of, and shown by a snapshot: snap.h */
+	uint64_t tree_id, birth;
+	struct addr addr;
+	uint32_t blocks;
+	bool is_node;
+};
 struct slot_free {
 	uint16_t dev;
 	uint32_t slot;
@@ -122,6 +128,8 @@ struct txn {
 	bool durable;
 	struct free_ext *frees;
 	size_t frees_count, frees_cap, frees_done;
+	struct dead_ext *dead; /* for dead lists */
+	size_t dead_count, dead_cap, dead_done;
 	size_t refs_nodes; /* about so many nodes will change with counts of references */
 	struct slot_free *slots;
 	size_t slots_count, slots_cap;
@@ -184,6 +192,9 @@ struct pool {
 	bool reap_wanted;
 	bool any_reservation; /* some volume has, or had, a reservation */
 	bool refs_used;	      /* extents are, or were, shared */
+	bool snaps_used;      /* a snapshot was taken, ever */
+	uint64_t snap_newest; /* the newest commit that a snapshot shows; 0: none */
+	struct vol *snaps_pending;
 	unsigned exact_walks; /* that must meet all that is in use: nothing is shared meanwhile */
 
 	struct pool_scrub_status scrub;

@@ -5,6 +5,7 @@
 #include "pool/discard.h"
 #include "pool/place.h"
 #include "pool/refs.h"
+#include "pool/snap.h"
 #include "pool/txn.h"
 #include "pool/vol_types.h"
 
@@ -403,6 +404,8 @@ int space_free_reserve(struct pool *p, size_t more)
 	size_t cap = t->frees_cap ? t->frees_cap * 2 : 256;
 	struct free_ext *f;
 
+	if (snap_reserve(p, more))
+		return -ENOMEM;
 	if (t->frees_cap - t->frees_count >= more)
 		return 0;
 	if (cap < t->frees_count + more)
@@ -580,6 +583,7 @@ void space_release(struct pool *p)
 		release_txn(p, t);
 		p->oldest = t->next;
 		free(t->frees);
+		free(t->dead);
 		free(t->slots);
 		free(t);
 	}

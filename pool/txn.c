@@ -2,6 +2,7 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 
 /* ---- what trees ask of the transaction ---- */
@@ -15,8 +16,10 @@ static void op_free_node(void *ctx, struct btree *bt, struct addr a, uint64_t bi
 {
 	struct pool *p = ctx;
 
-	(void)bt;
-	space_free(p, a, NODE_BLOCKS, birth == p->open->nr);
+	if (snap_shows(bt, birth))
+		snap_let_go(p, bt->tree_id, a, NODE_BLOCKS, birth, true);
+	else
+		space_free(p, a, NODE_BLOCKS, birth == p->open->nr);
 }
 
 static uint64_t op_txn(void *ctx)
@@ -297,6 +300,7 @@ void txn_fini(struct pool *p)
 	for (struct txn *t = p->oldest, *next; t; t = next) {
 		next = t->next;
 		free(t->frees);
+		free(t->dead);
 		free(t->slots);
 		free(t);
 	}

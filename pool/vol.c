@@ -7,6 +7,7 @@
 #include "pool/delta.h"
 #include "pool/event.h"
 #include "pool/extent.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -34,7 +35,9 @@ static struct vol *find_name(struct pool *p, const char *name)
 {
 	struct vol *v = p->vols;
 
-	while (v && (v->destroying || v->trashed_ns || strcmp(v->name, name)))
+	if (strchr(name, '@'))
+		return snap_find(p, name);
+	while (v && (v->origin || v->destroying || v->trashed_ns || strcmp(v->name, name)))
 		v = v->next;
 	return v;
 }
@@ -147,6 +150,26 @@ int vol_open(struct pool *p, const char *name, struct vol **ret_v, struct err *e
 	return 0;
 }
 
+static int refuse_snapshot(const struct vol *v, struct err *e)
+{
+	return v->origin ? err_set(e, ERR_READONLY,
+				   "'%s' is a snapshot: it stays as it is, until `tarn snapshot "
+				   "destroy`",
+				   v->name)
+			 : 0;
+}
+
+int vol_open_to_change(struct pool *p, const char *name, struct vol **ret_v, struct err *e)
+{
+	int rc = vol_open(p, name, ret_v, e);
+
+	if (!rc && (*ret_v)->origin) {
+		rc = refuse_snapshot(*ret_v, e);
+		vol_close(*ret_v);
+	}
+	return rc;
+}
+
 void vol_close(struct vol *v)
 {
 	struct pool *p;
@@ -165,6 +188,9 @@ static void info_fill(struct vol *v, struct vol_info *i)
 	memset(i, 0, sizeof *i);
 	i->id = v->id;
 	memcpy(i->name, v->name, sizeof i->name);
+	i->snapshot = v->origin;
+	if (v->origin)
+		snap_full_name(v, i->name);
 	memcpy(i->uuid, v->uuid, 16);
 	i->type = v->type;
 	i->compression = v->compression;
@@ -202,7 +228,7 @@ unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max)
 
 	lock_take(&p->lock);
 	for (struct vol *v = p->vols; v; v = v->next) {
-		if (v->destroying || v->trashed_ns)
+		if (v->origin || v->destroying || v->trashed_ns)
 			continue;
 		if (n < max)
 			info_fill(v, &ret_i[n]);
@@ -234,7 +260,9 @@ static int change_record(struct pool *p, const char *name, change_fn *fn, const 
 		return err_set(e, rc, "volume %s: %s", name, err_str(rc));
 	lock_take(&p->lock);
 	v = find_name(p, name);
-	rc = v ? fn(v, c, e) : not_found(e, name);
+	rc = v ? refuse_snapshot(v, e) : not_found(e, name);
+	if (!rc)
+		rc = fn(v, c, e);
 	if (!rc) {
 		v->rec_dirty = true;
 		v->log_overflow = true;
@@ -304,6 +332,10 @@ static int set_name(struct vol *v, const struct change *c, struct err *e)
 		return err_set(e, ERR_IN_USE,
 			       "volume '%s' is in use; unmount it or close its image first",
 			       v->name);
+	if (strlen(c->to) > SNAP_NAME_MAX && snap_any_of(v))
+		return err_set(e, -EINVAL,
+			       "volume '%s' has snapshots: its name may have %u characters",
+			       v->name, SNAP_NAME_MAX);
 	memset(v->name, 0, sizeof v->name);
 	snprintf(v->name, sizeof v->name, "%s", c->to);
 	return 0;
@@ -340,7 +372,7 @@ int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow
 	void *cb_arg = NULL;
 	struct vol *v;
 	uint64_t was;
-	int rc = vol_open(p, name, &v, e);
+	int rc = vol_open_to_change(p, name, &v, e);
 
 	if (rc)
 		return rc;
@@ -401,6 +433,8 @@ static int set_destroying(struct vol *v, const struct change *c, struct err *e)
 		return err_set(e, ERR_IN_USE,
 			       "volume '%s' is in use; unmount it or close its image first",
 			       v->name);
+	if (snap_any_of(v))
+		return snap_refuse_end(v, e);
 	v->destroying = true;
 	return 0;
 }
@@ -577,6 +611,10 @@ static int reap_volume(struct vol *v)
 	struct reap r = {.empty = false};
 	int rc = 0;
 
+	if (v->origin) {
+		rc = snap_reap(v);
+		return rc ? rc : reap_finish(v);
+	}
 	drop_dirty(v);
 	while (!rc && !r.empty && !v->p->stopping)
 		rc = vol_change(v, true, reap_step, &r);

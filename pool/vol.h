@@ -59,6 +59,7 @@ struct vol_info { /* a copy; sizes in bytes */
 	uint64_t created_ns;
 	uint32_t owner_uid;		    /* may mount it without being root */
 	char class_name[VOL_CLASS_MAX + 1]; /* "": any */
+	bool snapshot;			    /* it cannot be changed */
 	bool open, destroying, converting; /* converting: some data may lie under an older policy */
 };
 
@@ -190,6 +191,22 @@ int vol_set_owner(struct pool *p, const char *name, uint32_t uid, struct err *e)
 int vol_set_copies(struct pool *p, const char *name, uint8_t copies, struct err *e);
 /* The same for the class of devices its data is kept on; "": any. Walks the volume. */
 int vol_set_class(struct pool *p, const char *name, const char *class_name, struct err *e);
+/* ---- snapshots; yield ---- */
+/* Take snapshots "VOLUME@NAME", all of one moment, durable when it returns; O(1) each, one commit.
+ * All or none. -EEXIST, -ENOENT, -EINVAL (name), -EIO (a device failed meanwhile), text in e.
+ * vol_open() opens "VOLUME@NAME"; changes of it get ERR_READONLY. */
+int vol_snapshot_create(struct pool *p, const char *const *names, unsigned n, struct err *e);
+/* Gone at once; space comes back in background, resumed after a crash. ERR_IN_USE when open. */
+int vol_snapshot_destroy(struct pool *p, const char *name, struct err *e);
+struct vol_snapshot_info {
+	char name[VOL_NAME_MAX + 1]; /* VOLUME@NAME */
+	uint64_t id, created_ns, txn;
+	uint64_t used_bytes, logical_bytes; /* of the volume then; shared with it and others */
+	bool open;
+};
+/* Fill up to max infos, oldest first, of one volume or (NULL) all; returns how many there are. */
+unsigned vol_snapshot_list(struct pool *p, const char *volume, struct vol_snapshot_info *ret_i,
+			   unsigned max);
 struct vol_compliance {
 	uint64_t compliant_bytes; /* stored as the policy says, every copy current */
 	uint64_t degraded_bytes;  /* right policy, but a copy is missing, stale or outside the class

@@ -103,7 +103,7 @@ int vol_query(struct vol *v, vol_fn *fn, void *arg)
 		need = v->tree.need;
 		level = v->tree.need_level;
 		lock_drop(&p->lock);
-		rc = node_read_ptr(p, need, v->id, level);
+		rc = node_read_ptr(p, need, v->tree.tree_id, level);
 		lock_take(&p->lock);
 		if (rc)
 			break;
@@ -117,6 +117,8 @@ int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg)
 {
 	int rc;
 
+	if (v->origin)
+		return ERR_READONLY;
 	for (unsigned tries = 0;; tries++) {
 		rc = txn_enter(v->p, never_full || v->commit_only);
 		if (rc != -ENOSPC || tries)

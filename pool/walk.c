@@ -111,9 +111,11 @@ int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t le
 /* ---- all trees ---- */
 
 struct vol_root {
-	uint64_t id;
+	uint64_t id; /* of the tree */
+	enum walk_kind kind;
 	struct node_ptr root;
 	uint8_t level;
+	uint64_t snap_txn;
 };
 struct roots {
 	struct vol_root *r;
@@ -129,6 +131,22 @@ static int roots_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, u
 	return 0;
 }
 
+static int roots_add(struct roots *rs, const struct btree *bt, enum walk_kind kind,
+		     uint64_t snap_txn)
+{
+	if (rs->count == rs->cap) {
+		size_t cap = rs->cap ? rs->cap * 2 : 64;
+		struct vol_root *r = realloc(rs->r, cap * sizeof *r);
+
+		if (!r)
+			return -ENOMEM;
+		rs->r = r;
+		rs->cap = cap;
+	}
+	rs->r[rs->count++] = (struct vol_root){bt->tree_id, kind, bt->root, bt->level, snap_txn};
+	return 0;
+}
+
 static int roots_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 {
 	struct roots *rs = arg;
@@ -138,20 +156,22 @@ static int roots_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 	(void)tree_id;
 	if (rc)
 		return rc == -ENOMEM ? rc : 0; /* reported by whoever looks at the items */
-	if (rs->count == rs->cap) {
-		size_t cap = rs->cap ? rs->cap * 2 : 64;
-		struct vol_root *r = realloc(rs->r, cap * sizeof *r);
-
-		if (!r) {
-			vol_free(v);
-			return -ENOMEM;
-		}
-		rs->r = r;
-		rs->cap = cap;
-	}
-	rs->r[rs->count++] = (struct vol_root){v->id, v->tree.root, v->tree.level};
+	rc = roots_add(rs, &v->tree, v->origin ? WALK_SNAPSHOT : WALK_VOLUME, v->snap_txn);
+	if (!rc && v->dead_id)
+		rc = roots_add(rs, &v->dead, WALK_DEAD, 0);
 	vol_free(v);
-	return 0;
+	return rc;
+}
+
+/* What a snapshot shows and the one before does not, was born after that. */
+static uint64_t snapshot_min(const struct roots *rs, size_t i, uint64_t birth_min)
+{
+	for (size_t k = 0; k < rs->count; k++)
+		if (rs->r[k].kind == WALK_SNAPSHOT && rs->r[k].id == rs->r[i].id &&
+		    rs->r[k].root.addr.v && rs->r[k].snap_txn < rs->r[i].snap_txn &&
+		    rs->r[k].snap_txn >= birth_min)
+			birth_min = rs->r[k].snap_txn + 1;
+	return birth_min;
 }
 
 static int roots_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc)
@@ -160,27 +180,39 @@ static int roots_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, ui
 	return 0;
 }
 
+static void walk_begin(const struct walk_ops *ops, void *arg, uint64_t id, enum walk_kind kind)
+{
+	if (ops->tree)
+		ops->tree(arg, id, kind);
+}
+
 int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min,
 	     const struct walk_ops *ops, void *arg)
 {
 	const struct sb_root_disk *r[3] = {&sb->map, &sb->space, &sb->root};
-	const struct walk_ops root_ops = {roots_node, roots_item, roots_bad};
+	const struct walk_ops root_ops = {NULL, roots_node, roots_item, roots_bad};
 	struct roots rs = {.p = p};
 	struct node_ptr ptr;
 	int rc = 0;
 
 	for (unsigned i = 0; i < 3 && !rc; i++) {
 		node_ptr_from_disk(&r[i]->ptr, &ptr);
+		walk_begin(ops, arg, TREE_MAP + i, WALK_POOL);
 		rc = walk_tree(p, TREE_MAP + i, ptr, r[i]->level, birth_min, ops, arg);
 	}
 	if (!rc) {
 		node_ptr_from_disk(&sb->root.ptr, &ptr);
 		rc = walk_tree(p, TREE_ROOT, ptr, sb->root.level, 0, &root_ops, &rs);
 	}
-	for (size_t i = 0; i < rs.count && !rc; i++)
-		if (rs.r[i].root.birth >= birth_min)
-			rc = walk_tree(p, rs.r[i].id, rs.r[i].root, rs.r[i].level, birth_min, ops,
-				       arg);
+	for (size_t i = 0; i < rs.count && !rc; i++) {
+		uint64_t min = birth_min;
+
+		if (rs.r[i].kind == WALK_SNAPSHOT)
+			min = snapshot_min(&rs, i, birth_min);
+		walk_begin(ops, arg, rs.r[i].id, rs.r[i].kind);
+		if (rs.r[i].root.birth >= min)
+			rc = walk_tree(p, rs.r[i].id, rs.r[i].root, rs.r[i].level, min, ops, arg);
+	}
 	free(rs.r);
 	return rc;
 }
@@ -189,7 +221,9 @@ int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min,
 
 struct live_root {
 	struct btree root_tree;
-	uint64_t id;
+	uint64_t id; /* of the volume or snapshot */
+	bool dead;   /* its dead list is meant */
+	uint64_t tree_id;
 	struct node_ptr ptr;
 	uint8_t level;
 };
@@ -197,6 +231,7 @@ struct live_root {
 static int step_vol_root(struct pool *p, void *arg)
 {
 	struct live_root *lr = arg;
+	const struct btree *bt;
 	struct btree_item it;
 	struct vol *v;
 	int rc = btree_get(&lr->root_tree, (struct key){lr->id, 1, 0}, &it);
@@ -205,8 +240,10 @@ static int step_vol_root(struct pool *p, void *arg)
 		rc = vol_record_decode(p, &it, &v);
 	if (rc)
 		return rc;
-	lr->ptr = v->tree.root;
-	lr->level = v->tree.level;
+	bt = lr->dead ? &v->dead : &v->tree;
+	lr->tree_id = bt->tree_id;
+	lr->ptr = bt->root;
+	lr->level = bt->level;
 	vol_free(v);
 	return 0;
 }
@@ -225,6 +262,7 @@ static int live_pin(struct pool *p, struct live_root *lr, struct txn **ret_t)
 	if (lr->id <= TREE_ROOT) {
 		node_ptr_from_disk(&r[lr->id - TREE_MAP]->ptr, &lr->ptr);
 		lr->level = r[lr->id - TREE_MAP]->level;
+		lr->tree_id = lr->id;
 	}
 	node_ptr_from_disk(&p->sb->root.ptr, &root);
 	btree_init(&lr->root_tree, &txn_btree_ops, p, p->cache, p->uuid, TREE_ROOT, root,
@@ -235,11 +273,11 @@ static int live_pin(struct pool *p, struct live_root *lr, struct txn **ret_t)
 
 #define LIVE_STEPS 128
 
-static int live_tree(struct pool *p, uint64_t tree_id, uint64_t birth_min,
+static int live_tree(struct pool *p, uint64_t id, bool dead, uint64_t birth_min,
 		     const struct walk_ops *ops, void *arg)
 {
 	struct walk *w = walk_new(p, birth_min, ops, arg);
-	struct live_root lr = {.id = tree_id};
+	struct live_root lr = {.id = id, .dead = dead};
 	int rc = w ? 0 : -ENOMEM;
 
 	while (!rc) {
@@ -249,7 +287,7 @@ static int live_tree(struct pool *p, uint64_t tree_id, uint64_t birth_min,
 		if (!rc && !lr.ptr.addr.v)
 			rc = -ENOENT;
 		if (!rc)
-			btree_init(&w->bt, &txn_btree_ops, p, p->cache, p->uuid, tree_id, lr.ptr,
+			btree_init(&w->bt, &txn_btree_ops, p, p->cache, p->uuid, lr.tree_id, lr.ptr,
 				   lr.level);
 		for (unsigned i = 0; i < LIVE_STEPS && !rc && (!i || !space_pressed(p)); i++)
 			rc = walk_step(w);
@@ -276,18 +314,22 @@ int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, vo
 	int rc = 0;
 
 	for (uint64_t t = TREE_MAP; t <= TREE_ROOT && !rc; t++)
-		rc = live_tree(p, t, birth_min, ops, arg);
+		rc = live_tree(p, t, false, birth_min, ops, arg);
 	while (!rc) { /* volumes by id; new ones have larger ids */
 		struct vol *v;
+		bool dead;
 
 		lock_take(&p->lock);
 		for (v = p->vols; v && v->id <= id; v = v->next)
 			;
 		id = v ? v->id : 0;
+		dead = v && v->dead_id;
 		lock_drop(&p->lock);
 		if (!id)
 			break;
-		rc = live_tree(p, id, birth_min, ops, arg);
+		rc = live_tree(p, id, false, birth_min, ops, arg);
+		if (!rc && dead)
+			rc = live_tree(p, id, true, birth_min, ops, arg);
 	}
 	return rc;
 }
@@ -346,11 +388,11 @@ static int view_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uin
 
 int vol_view_walk(struct vol_view *w, const struct vol_view_ops *ops, void *arg)
 {
-	const struct walk_ops walk = {roots_node, view_item, view_bad};
+	const struct walk_ops walk = {NULL, roots_node, view_item, view_bad};
 
 	w->ops = ops;
 	w->arg = arg;
-	return walk_tree(w->p, w->lr.id, w->lr.ptr, w->lr.level, 0, &walk, w);
+	return walk_tree(w->p, w->lr.tree_id, w->lr.ptr, w->lr.level, 0, &walk, w);
 }
 
 int vol_item_extent(const struct btree_item *it, uint64_t *ret_off, uint64_t *ret_len,
