@@ -95,9 +95,9 @@ static int freeze_dead(struct commit *cm)
 	}
 }
 
-static int freeze_volumes(struct commit *cm)
+static int freeze_list(struct commit *cm, struct vol *list)
 {
-	for (cm->v = cm->p->vols; cm->v; cm->v = cm->v->next) {
+	for (cm->v = list; cm->v; cm->v = cm->v->next) {
 		int rc;
 
 		if (cm->v->reaped || (!cm->v->rec_dirty && !cm->v->tree.dirty))
@@ -107,6 +107,14 @@ static int freeze_volumes(struct commit *cm)
 			return rc;
 	}
 	return 0;
+}
+
+/* Snapshots are taken while their volumes are sealed, so they come behind. */
+static int freeze_volumes(struct commit *cm)
+{
+	int rc = freeze_list(cm, cm->p->vols);
+
+	return rc ? rc : freeze_list(cm, cm->p->snaps);
 }
 
 static int step_chunk_map(struct pool *p, void *arg)

@@ -194,7 +194,6 @@ struct pool {
 	bool refs_used;	      /* extents are, or were, shared */
 	bool snaps_used;      /* a snapshot was taken, ever */
 	uint64_t snap_newest; /* the newest commit that a snapshot shows; 0: none */
-	struct vol *snaps_pending;
 	unsigned exact_walks; /* that must meet all that is in use: nothing is shared meanwhile */
 
 	struct pool_scrub_status scrub;
@@ -253,7 +252,9 @@ struct pool {
 	struct waitq log_waiters;
 
 	struct arena arena;
-	struct vol *vols; /* all volumes, by id ascending */
+	struct vol *vols;	   /* all volumes, by id ascending */
+	struct vol *snaps;	   /* all snapshots, likewise: apart, for there may be very many */
+	struct vol *snaps_pending; /* asked for */
 	unsigned flush_jobs, flush_writes;
 	bool flush_wanted;
 	struct waitq flusher_waiters;

@@ -131,7 +131,7 @@ struct vol *snap_origin(const struct vol *s)
 
 bool snap_any_of(const struct vol *v)
 {
-	for (const struct vol *s = v->p->vols; s; s = s->next)
+	for (const struct vol *s = v->p->snaps; s; s = s->next)
 		if (s->origin == v->id)
 			return true;
 	for (const struct vol *s = v->p->snaps_pending; s; s = s->next)
@@ -152,7 +152,7 @@ struct vol *snap_find(struct pool *p, const char *name)
 {
 	char full[VOL_NAME_MAX + 1];
 
-	for (struct vol *s = p->vols; s; s = s->next) {
+	for (struct vol *s = p->snaps; s; s = s->next) {
 		if (!s->origin || s->destroying)
 			continue;
 		snap_full_name(s, full);
@@ -168,7 +168,7 @@ static void pin(struct vol *v)
 	struct pool *p = v->p;
 
 	v->tree.pinned = 0;
-	for (const struct vol *s = p->vols; s; s = s->next)
+	for (const struct vol *s = p->snaps; s; s = s->next)
 		if (s->origin == v->id && !s->destroying && s->snap_txn > v->tree.pinned)
 			v->tree.pinned = s->snap_txn;
 	p->snap_newest = 0;
@@ -179,7 +179,7 @@ static void pin(struct vol *v)
 
 int snap_load(struct pool *p)
 {
-	for (struct vol *s = p->vols; s; s = s->next) {
+	for (struct vol *s = p->snaps; s; s = s->next) {
 		const struct vol *v = s->origin ? snap_origin(s) : NULL;
 
 		if (s->origin && (!v || v->origin || !v->dead_id || s->snap_txn > p->durable_txn ||
@@ -245,7 +245,7 @@ static void destroy_locked(struct vol *s)
 
 void snap_give_up(struct pool *p, uint64_t txn)
 {
-	for (struct vol *s = p->vols; s; s = s->next)
+	for (struct vol *s = p->snaps; s; s = s->next)
 		if (s->origin && s->snap_txn == txn && !s->destroying)
 			destroy_locked(s);
 }
@@ -263,7 +263,7 @@ static void neighbours(struct reap *r)
 {
 	r->before = 0;
 	r->behind = UINT64_MAX;
-	for (const struct vol *s = r->s->p->vols; s; s = s->next) {
+	for (const struct vol *s = r->s->p->snaps; s; s = s->next) {
 		if (s->origin != r->v->id || s->destroying)
 			continue;
 		if (s != r->s && s->snap_txn <= r->s->snap_txn && s->snap_txn > r->before)
@@ -501,7 +501,7 @@ unsigned vol_snapshot_list(struct pool *p, const char *volume, struct vol_snapsh
 	unsigned n = 0;
 
 	lock_take(&p->lock);
-	for (const struct vol *s = p->vols; s; s = s->next) {
+	for (const struct vol *s = p->snaps; s; s = s->next) {
 		const struct vol *v = s->origin ? snap_origin(s) : NULL;
 
 		if (!v || s->destroying || (volume && strcmp(v->name, volume)))

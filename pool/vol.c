@@ -564,7 +564,7 @@ static void free_rest_locked(struct pool *p, const struct rest *r)
 
 static void unlink_and_free_locked(struct pool *p, struct vol *v)
 {
-	struct vol **pp = &p->vols;
+	struct vol **pp = v->origin ? &p->snaps : &p->vols;
 
 	while (v->pins || v->jobs)
 		waitq_wait(&p->data_waiters, &p->lock);
@@ -621,6 +621,13 @@ static int reap_volume(struct vol *v)
 	return rc || !r.empty ? rc : reap_finish(v);
 }
 
+static struct vol *reap_next(struct vol *v)
+{
+	while (v && (!v->destroying || v->lost))
+		v = v->next;
+	return v;
+}
+
 void vol_reaper(void *arg)
 {
 	struct pool *p = arg;
@@ -631,8 +638,9 @@ void vol_reaper(void *arg)
 		int rc;
 
 		if (p->reap_wanted && !p->faulted)
-			for (v = p->vols; v && (!v->destroying || v->lost); v = v->next)
-				;
+			v = reap_next(p->vols);
+		if (!v && p->reap_wanted && !p->faulted)
+			v = reap_next(p->snaps);
 		if (!v) {
 			p->reap_wanted = false;
 			lock_drop(&p->lock);

@@ -208,7 +208,7 @@ void vol_free(struct vol *v)
 
 void vol_link(struct pool *p, struct vol *v)
 {
-	struct vol **pp = &p->vols;
+	struct vol **pp = v->origin ? &p->snaps : &p->vols;
 
 	while (*pp && (*pp)->id < v->id)
 		pp = &(*pp)->next;

@@ -33,7 +33,7 @@ void vol_record_to_text(FILE *f, const struct btree_item *it);
 void vol_freeze_marks(struct pool *p, uint64_t nr);
 void vol_durable_marks(struct pool *p);
 void vol_free(struct vol *v);
-/* Insert by id. */
+/* Insert by id, among the volumes or the snapshots. */
 void vol_link(struct pool *p, struct vol *v);
 /* Background: give back the space of destroyed volumes. */
 void vol_reaper(void *pool);

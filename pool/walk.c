@@ -163,14 +163,18 @@ static int roots_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 	return rc;
 }
 
-/* What a snapshot shows and the one before does not, was born after that. */
+/* What a snapshot shows and the one before does not, was born after that; snapshots of a volume lie
+ * in the order in which they were taken. */
 static uint64_t snapshot_min(const struct roots *rs, size_t i, uint64_t birth_min)
 {
-	for (size_t k = 0; k < rs->count; k++)
-		if (rs->r[k].kind == WALK_SNAPSHOT && rs->r[k].id == rs->r[i].id &&
-		    rs->r[k].root.addr.v && rs->r[k].snap_txn < rs->r[i].snap_txn &&
-		    rs->r[k].snap_txn >= birth_min)
-			birth_min = rs->r[k].snap_txn + 1;
+	for (size_t k = i; k-- > 0;) {
+		const struct vol_root *r = &rs->r[k];
+
+		if (r->kind != WALK_SNAPSHOT || r->id != rs->r[i].id || !r->root.addr.v ||
+		    r->snap_txn > rs->r[i].snap_txn)
+			continue;
+		return r->snap_txn + 1 > birth_min ? r->snap_txn + 1 : birth_min;
+	}
 	return birth_min;
 }
 
@@ -308,19 +312,19 @@ void walk_exact(struct pool *p, bool on)
 	lock_drop(&p->lock);
 }
 
-int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg)
+/* By id; new ones have larger ids. */
+static int live_list(struct pool *p, struct vol **list, uint64_t birth_min,
+		     const struct walk_ops *ops, void *arg)
 {
 	uint64_t id = 0;
 	int rc = 0;
 
-	for (uint64_t t = TREE_MAP; t <= TREE_ROOT && !rc; t++)
-		rc = live_tree(p, t, false, birth_min, ops, arg);
-	while (!rc) { /* volumes by id; new ones have larger ids */
+	while (!rc) {
 		struct vol *v;
 		bool dead;
 
 		lock_take(&p->lock);
-		for (v = p->vols; v && v->id <= id; v = v->next)
+		for (v = *list; v && v->id <= id; v = v->next)
 			;
 		id = v ? v->id : 0;
 		dead = v && v->dead_id;
@@ -332,6 +336,18 @@ int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, vo
 			rc = live_tree(p, id, true, birth_min, ops, arg);
 	}
 	return rc;
+}
+
+int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg)
+{
+	int rc = 0;
+
+	for (uint64_t t = TREE_MAP; t <= TREE_ROOT && !rc; t++)
+		rc = live_tree(p, t, false, birth_min, ops, arg);
+	if (!rc)
+		rc = live_list(p, &p->vols, birth_min, ops, arg);
+	/* Behind the volumes: what they let go of meanwhile is met here. */
+	return rc ? rc : live_list(p, &p->snaps, birth_min, ops, arg);
 }
 
 /* ---- one volume, for front ends ---- */
