@@ -129,6 +129,7 @@ int vol_record_view(const struct btree_item *it, struct vol_record *ret_r)
 		.trashed_ns = le64_get(r->trashed_ns),
 		.level = r->level,
 		.origin = le64_get(r->origin),
+		.snap_txn = le64_get(r->snap_txn),
 	};
 	memcpy(ret_r->name, r->name, sizeof ret_r->name);
 	node_ptr_from_disk(&r->root, &ret_r->root);

@@ -24,7 +24,7 @@ struct vol_record { /* decoded, without a pool */
 	uint64_t size_bytes, logical_blocks, created_ns, trashed_ns;
 	struct node_ptr root; /* ADDR_NONE: empty */
 	uint8_t level;
-	uint64_t origin; /* of a snapshot */
+	uint64_t origin, snap_txn; /* of a snapshot */
 };
 /* ERR_FORMAT, ERR_VERSION. Any thread. */
 int vol_record_view(const struct btree_item *it, struct vol_record *ret_r);

@@ -30,10 +30,11 @@ struct walk_ops {
 int walk_all(struct pool *p, const struct sb_disk *sb, uint64_t birth_min,
 	     const struct walk_ops *ops, void *arg);
 /* The same over the live pool for long walks: it moves on to newer commits as it goes, so that
- * freed space is held for moments only. Every block of the commit at the start that is still in use
- * at the end is met, unless it was cloned meanwhile to where the walk had been and its original
- * vanished. walk_exact() before a commit that comes before the walk rules that out: until it is
- * taken back clones copy. */
+ * freed space is held for moments only. What several snapshots and their volume show is met once:
+ * snapshots come first, then of volumes what is younger, at last the snapshots taken meanwhile.
+ * Every block of the commit at the start that is still in use at the end is met, unless it was
+ * cloned meanwhile to where the walk had been and its original vanished. walk_exact() before a
+ * commit that comes before the walk rules that out: until it is taken back clones copy. */
 void walk_exact(struct pool *p, bool on);
 int walk_live(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg);
 int walk_tree(struct pool *p, uint64_t tree_id, struct node_ptr root, uint8_t level,

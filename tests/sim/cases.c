@@ -302,6 +302,8 @@ static const struct one {
 	{"reserved-stays", reserved_stays, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"heartbeats", case_heartbeats, NULL, 3, {32 * MIB, 32 * MIB}},
 	{"two-lives", case_two_lives, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"walk-destroyed", case_walk_destroyed, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"walk-snapshots", case_walk_snapshots, NULL, 2, {32 * MIB, 32 * MIB}},
 };
 
 const char *__asan_default_options(void);

@@ -33,4 +33,8 @@ void case_two_lives(void *rig);
 void case_heartbeats(void *rig);
 void case_superblock_alone(void); /* not in a coroutine */
 
+/* ---- cases_snap.c ---- */
+void case_walk_destroyed(void *rig);
+void case_walk_snapshots(void *rig);
+
 #endif
