@@ -100,7 +100,8 @@ static int freeze_list(struct commit *cm, struct vol *list)
 	for (cm->v = list; cm->v; cm->v = cm->v->next) {
 		int rc;
 
-		if (cm->v->reaped || (!cm->v->rec_dirty && !cm->v->tree.dirty))
+		if (cm->v->reaped ||
+		    (!cm->v->rec_dirty && !cm->v->tree.dirty && !cm->v->dead.dirty))
 			continue;
 		rc = step(cm, &cm->p->root, step_volume);
 		if (rc)

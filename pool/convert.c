@@ -250,7 +250,7 @@ static struct vol *next_converting(struct pool *p, uint64_t id)
 	struct vol *first = NULL;
 
 	for (struct vol *v = p->vols; v; v = v->next) {
-		if (!v->converting || v->destroying || v->origin)
+		if (!v->converting || v->destroying)
 			continue;
 		if (v->id > id)
 			return v;

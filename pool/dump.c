@@ -111,7 +111,7 @@ static int find_tree(struct pool *p, const char *name, uint64_t *ret_id, struct 
 			return 0;
 		}
 	for (struct vol *v = p->vols; v; v = v->next)
-		if (!v->origin && !strcmp(v->name, name)) {
+		if (!strcmp(v->name, name)) {
 			*ret_id = v->id;
 			*ret_root = v->tree.root;
 			*ret_level = v->tree.level;

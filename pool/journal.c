@@ -326,7 +326,7 @@ static void sample(struct pool *p, uint64_t hour, uint64_t used, uint64_t total)
 	u->total = le64_of(total);
 	lock_take(&p->lock);
 	for (struct vol *v = p->vols; v && n < SAMPLE_VOLUMES; v = v->next) {
-		if (v->destroying || v->origin)
+		if (v->destroying)
 			continue;
 		u->vol[n].id = le64_of(v->id);
 		u->vol[n++].used = le64_of(v->used_blocks * BLOCK_SIZE);

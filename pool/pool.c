@@ -370,6 +370,6 @@ void pool_status_get(struct pool *p, struct pool_status *s)
 	s->log_bytes = p->log_bytes;
 	s->user_write_bytes = p->user_write_bytes;
 	for (struct vol *v = p->vols; v; v = v->next)
-		s->volumes += !v->destroying && !v->origin;
+		s->volumes += !v->destroying;
 	lock_drop(&p->lock);
 }

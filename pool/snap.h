@@ -49,6 +49,8 @@ static inline bool snap_shows(const struct btree *tree, uint64_t birth)
 void snap_let_go(struct pool *p, uint64_t tree_id, struct addr a, uint32_t blocks, uint64_t birth,
 		 bool is_node);
 int snap_reserve(struct pool *p, size_t more);
+/* About so many nodes will take what is queued. */
+uint64_t snap_queued_nodes(const struct pool *p);
 
 /* At the freeze: the volume whose dead list gets the next queued entries, or NULL; enter them
  * (ERR_NEED_NODE: of v->dead). */
@@ -65,6 +67,14 @@ int snap_load(struct pool *p);
 int snap_reap(struct vol *s);
 /* "volume@name": the snapshot, or NULL. */
 struct vol *snap_find(struct pool *p, const char *name);
+/* Durable, and not destroyed. */
+bool snap_is_there(const struct vol *s);
+/* Of v, in one of the pool's lists, not destroyed; or NULL. */
+struct vol *snap_named(struct vol *list, const struct vol *v, const char *part);
+/* The volume of "volume@name", or NULL. */
+struct vol *snap_origin_named(struct pool *p, const char *name);
+/* Its tree is forgotten with the next commit, then comes the reaper. */
+void snap_destroy_locked(struct vol *s);
 struct vol *snap_origin(const struct vol *s);
 bool snap_any_of(const struct vol *v);
 /* The error for who wants v to go nevertheless. */

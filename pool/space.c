@@ -211,11 +211,23 @@ static uint64_t meta_creatable(struct pool *p)
 	return n;
 }
 
+/* At least so much, and what the freeze will take for dead lists. */
+static bool meta_left(struct pool *p, uint64_t blocks)
+{
+	uint64_t have = meta_free_blocks(p);
+
+	blocks += snap_queued_nodes(p) * NODE_BLOCKS;
+	return have >= blocks || have + meta_creatable(p) * p->chunk_blocks >= blocks;
+}
+
 bool space_meta_ok(struct pool *p)
 {
-	uint64_t have = meta_free_blocks(p), half = p->reserve_meta_blocks / 2;
+	return meta_left(p, p->reserve_meta_blocks / 2);
+}
 
-	return have >= half || have + meta_creatable(p) * p->chunk_blocks >= half;
+bool space_meta_least(struct pool *p)
+{
+	return meta_left(p, p->reserve_meta_blocks * 3 / 8);
 }
 
 bool space_pressed(struct pool *p)

@@ -119,7 +119,7 @@ static struct vol *next_volume(struct pool *p, uint64_t after)
 {
 	struct vol *v = p->vols;
 
-	while (v && (v->id <= after || v->destroying || v->origin))
+	while (v && (v->id <= after || v->destroying))
 		v = v->next;
 	if (v)
 		v->pins++;

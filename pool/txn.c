@@ -168,13 +168,14 @@ int txn_step(struct pool *p, struct btree *bt, txn_step_fn *fn, void *arg)
 
 /* ---- the gate ---- */
 
-/* What the commit will have to write, with what queued references are going to change. */
+/* What the commit will have to write, with what queued references and dead lists are going to
+ * change. */
 static uint64_t dirty_nodes(struct pool *p)
 {
 	struct node_cache_stats s;
 
 	node_cache_stats(p->cache, &s);
-	return s.dirty_nodes + p->open->refs_nodes;
+	return s.dirty_nodes + p->open->refs_nodes + snap_queued_nodes(p);
 }
 
 int txn_enter(struct pool *p, bool never_full)

@@ -37,7 +37,7 @@ static struct vol *find_name(struct pool *p, const char *name)
 
 	if (strchr(name, '@'))
 		return snap_find(p, name);
-	while (v && (v->origin || v->destroying || v->trashed_ns || strcmp(v->name, name)))
+	while (v && (v->destroying || v->trashed_ns || strcmp(v->name, name)))
 		v = v->next;
 	return v;
 }
@@ -152,11 +152,14 @@ int vol_open(struct pool *p, const char *name, struct vol **ret_v, struct err *e
 
 static int refuse_snapshot(const struct vol *v, struct err *e)
 {
-	return v->origin ? err_set(e, ERR_READONLY,
-				   "'%s' is a snapshot: it stays as it is, until `tarn snapshot "
-				   "destroy`",
-				   v->name)
-			 : 0;
+	char name[VOL_NAME_MAX + 1];
+
+	if (!v->origin)
+		return 0;
+	snap_full_name(v, name);
+	return err_set(e, ERR_READONLY,
+		       "'%s' is a snapshot: it stays as it is, until `tarn snapshot destroy`",
+		       name);
 }
 
 int vol_open_to_change(struct pool *p, const char *name, struct vol **ret_v, struct err *e)
@@ -228,7 +231,7 @@ unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max)
 
 	lock_take(&p->lock);
 	for (struct vol *v = p->vols; v; v = v->next) {
-		if (v->origin || v->destroying || v->trashed_ns)
+		if (v->destroying || v->trashed_ns)
 			continue;
 		if (n < max)
 			info_fill(v, &ret_i[n]);
@@ -516,7 +519,7 @@ static void drop_dirty(struct vol *v)
 /* Leaves that became empty while their neighbours were not in memory are still part of the tree.
  * Gate held, so it stays as it is. */
 struct rest {
-	struct vol *v;
+	struct btree *bt;
 	struct btree_cursor cur;
 	struct node_ptr *ptrs;
 	size_t count, cap;
@@ -526,7 +529,7 @@ static int step_rest(struct pool *p, void *arg)
 {
 	struct rest *r = arg;
 	struct btree_path path;
-	int rc = btree_walk(&r->v->tree, &r->cur, 0, &path);
+	int rc = btree_walk(r->bt, &r->cur, 0, &path);
 
 	(void)p;
 	if (rc)
@@ -546,6 +549,18 @@ static int step_rest(struct pool *p, void *arg)
 		r->ptrs[r->count++] = path.ptr[i];
 	}
 	return 0;
+}
+
+static int rest_of(struct pool *p, struct rest *r, struct btree *bt)
+{
+	int rc;
+
+	r->bt = bt;
+	memset(&r->cur, 0, sizeof r->cur);
+	do {
+		rc = bt->root.addr.v ? txn_step(p, bt, step_rest, r) : -ENOENT;
+	} while (!rc);
+	return rc == -ENOENT ? 0 : rc;
 }
 
 static void free_rest_locked(struct pool *p, const struct rest *r)
@@ -571,27 +586,30 @@ static void unlink_and_free_locked(struct pool *p, struct vol *v)
 	while (*pp != v)
 		pp = &(*pp)->next;
 	*pp = v->next;
-	event_emit_locked(p, "volume-freed", "space of destroyed volume %s returned", v->name);
+	if (!v->origin)
+		event_emit_locked(p, "volume-freed", "space of destroyed volume %s returned",
+				  v->name);
 	vol_free(v);
 }
 
 static int reap_finish(struct vol *v)
 {
 	struct pool *p = v->p;
-	struct rest r = {.v = v};
+	struct rest r = {0};
 	int rc = txn_enter(p, true);
 
 	if (rc)
 		return rc;
-	do {
-		rc = v->tree.root.addr.v ? txn_step(p, &v->tree, step_rest, &r) : -ENOENT;
-	} while (!rc);
-	rc = rc == -ENOENT ? txn_step(p, &p->root, step_del_record, v) : rc;
+	rc = rest_of(p, &r, &v->tree);
+	if (!rc && v->dead_id)
+		rc = rest_of(p, &r, &v->dead);
+	if (!rc)
+		rc = txn_step(p, &p->root, step_del_record, v);
 	if (!rc) {
 		lock_take(&p->lock);
 		free_rest_locked(p, &r);
-		v->tree.root = (struct node_ptr){ADDR_NONE, 0, 0};
-		v->tree.dirty = v->rec_dirty = false;
+		v->tree.root = v->dead.root = (struct node_ptr){ADDR_NONE, 0, 0};
+		v->tree.dirty = v->dead.dirty = v->rec_dirty = false;
 		v->reaped = true;
 		txn_mark_dirty_locked(p);
 		lock_drop(&p->lock);

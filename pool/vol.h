@@ -90,7 +90,7 @@ int vol_item_extent(const struct btree_item *it, uint64_t *ret_off, uint64_t *re
 int vol_query(struct vol *v, vol_fn *fn, void *arg);
 /* The same inside the transaction gate: fn may change items. All its changes are atomic. Yields
  * (gate, throttle). never_full: the operation frees more than it takes (unlink, truncate): admitted
- * on a full pool. */
+ * on a full pool, unless a snapshot keeps what it frees and hardly any room is left for nodes. */
 int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg);
 
 /* ---- all items of one state: the newest commit ----

@@ -113,6 +113,18 @@ int vol_query(struct vol *v, vol_fn *fn, void *arg)
 	return rc;
 }
 
+/* Deleting what a snapshot shows gives no room and takes some: for copies of nodes and the dead
+ * list. */
+static bool no_room_to_delete(struct vol *v)
+{
+	bool no;
+
+	lock_take(&v->p->lock);
+	no = v->tree.pinned && !v->commit_only && !space_meta_least(v->p);
+	lock_drop(&v->p->lock);
+	return no;
+}
+
 int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg)
 {
 	int rc;
@@ -120,7 +132,9 @@ int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg)
 	if (v->origin)
 		return ERR_READONLY;
 	for (unsigned tries = 0;; tries++) {
-		rc = txn_enter(v->p, never_full || v->commit_only);
+		rc = never_full && no_room_to_delete(v)
+			     ? -ENOSPC
+			     : txn_enter(v->p, never_full || v->commit_only);
 		if (rc != -ENOSPC || tries)
 			break;
 		/* What was freed becomes usable with the next commit. */

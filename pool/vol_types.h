@@ -48,6 +48,7 @@ struct vol {
 	struct btree tree;
 	/* Snapshots (snap.h). Of a snapshot: the volume it is of, the commit it shows. */
 	uint64_t origin, snap_txn;
+	bool given_up; /* taken with a commit that cannot be relied on */
 	/* Of a volume: what it let go of and snapshots show. Id 0: it never had one. */
 	uint64_t dead_id;
 	struct btree dead;

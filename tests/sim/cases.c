@@ -304,6 +304,8 @@ static const struct one {
 	{"two-lives", case_two_lives, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"walk-destroyed", case_walk_destroyed, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"walk-snapshots", case_walk_snapshots, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"full-snapshots", case_full_snapshots, NULL, 2, {72 * MIB, 72 * MIB}},
+	{"dead-list-ends", case_dead_list_ends, NULL, 2, {64 * MIB, 64 * MIB}},
 };
 
 const char *__asan_default_options(void);

@@ -36,5 +36,7 @@ void case_superblock_alone(void); /* not in a coroutine */
 /* ---- cases_snap.c ---- */
 void case_walk_destroyed(void *rig);
 void case_walk_snapshots(void *rig);
+void case_full_snapshots(void *rig);
+void case_dead_list_ends(void *rig);
 
 #endif

@@ -75,3 +75,98 @@ void case_walk_snapshots(void *arg)
 	vol_close(v);
 	CHECK(!rig_export(g, &e));
 }
+
+static void wait_reaped(struct rig *g, unsigned left)
+{
+	for (unsigned i = 0, n = left + 1; n > left; i++) {
+		CHECK(i < 60000);
+		n = 0;
+		for (struct vol *s = g->pool->snaps; s; s = s->next)
+			n++;
+		co_sleep_ns(SIM_MS);
+	}
+	CHECK(!pool_commit(g->pool));
+}
+
+/* Every other block, in an order in which no two extents and no two entries of a dead list are
+ * neighbours. *ret_n: how many blocks went in. */
+static void fill_scattered(struct vol *v, uint64_t *ret_n)
+{
+	for (*ret_n = 0; !case_write(v, *ret_n * 2, 1); ++*ret_n)
+		continue;
+}
+
+static int punch_scattered(struct vol *v, uint64_t n, uint64_t from, uint64_t end)
+{
+	int rc = 0;
+	for (uint64_t i = from; i < end && !rc; i++)
+		rc = vol_punch(v, VOL_OBJECT_FIRST, i * 7919 % n * 2 * 4096, 4096, NULL, NULL);
+	return rc;
+}
+
+/* On a full pool snapshots keep what is deleted, and lists of it besides: deleting ends before
+ * there is no room for them, destroying snapshots does not. */
+void case_full_snapshots(void *arg)
+{
+	static const char *const names[] = {"v@1", "v@2", "v@3", "v@4"};
+	struct rig *g = arg;
+	struct err e = {0};
+	unsigned taken = 0;
+	uint64_t n;
+	int rc = 0;
+	case_start(g);
+	struct vol *v = case_volume(g, "v", 1);
+	fill_scattered(v, &n);
+	CHECK(!pool_commit(g->pool));
+	for (unsigned i = 0; i < 8 && !rc; i++) {
+		taken += i < 4 && !vol_snapshot_create(g->pool, &names[taken], 1, &e);
+		rc = punch_scattered(v, n, n / 8 * i, n / 8 * (i + 1));
+		CHECK(!g->pool->faulted);
+	}
+	CHECK(rc == -ENOSPC);
+	CHECK(!pool_commit(g->pool));
+	while (taken)
+		CHECK(!vol_snapshot_destroy(g->pool, names[--taken], &e));
+	wait_reaped(g, 0);
+	CHECK(!punch_scattered(v, n, 0, n));
+	CHECK(!pool_commit(g->pool));
+	CHECK(!case_write(v, 0, 64));
+	vol_close(v);
+	case_check(g);
+	CHECK(!rig_export(g, &e));
+}
+
+/* Leaves of a dead list that became empty while their neighbours were not in memory go with the
+ * volume. */
+void case_dead_list_ends(void *arg)
+{
+	static const char *const names[] = {"v@1", "v@2", "v@3"};
+	struct rig *g = arg;
+	struct err e = {0};
+	case_start(g);
+	struct vol *v = case_volume(g, "v", 1);
+	for (uint64_t i = 0; i < 3000; i++)
+		CHECK(!case_write(v, i * 2, 1));
+	for (unsigned i = 0; i < 3; i++) {
+		CHECK(!vol_snapshot_create(g->pool, &names[i], 1, &e));
+		for (uint64_t k = 0; k < 1000; k++)
+			CHECK(!vol_punch(v, VOL_OBJECT_FIRST, (k * 7919 % 1000 * 3 + i) * 2 * 4096,
+					 4096, NULL, NULL));
+	}
+	vol_close(v);
+	CHECK(!rig_export(g, &e));
+	g->opt.cache_bytes = 6 * 17000;
+	CHECK(!rig_import(g, &e));
+	for (unsigned i = 0; i < 3; i++) {
+		CHECK(!vol_snapshot_destroy(g->pool, names[i], &e));
+		wait_reaped(g, 2 - i);
+	}
+	case_check(g);
+	CHECK(g->pool->vols->dead.root.addr.v);
+	CHECK(!vol_destroy(g->pool, "v", &e));
+	while (g->pool->vols)
+		co_sleep_ns(SIM_MS);
+	CHECK(!pool_commit(g->pool));
+	case_check(g);
+	CHECK(!rig_export(g, &e));
+}
