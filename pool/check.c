@@ -5,11 +5,11 @@
  * references says (once, unless it is shared), met but free, or used and never met is a problem. */
 #include <stdarg.h>
 #include <string.h>
+#include "pool/check_dead.h"
 #include "pool/chunk.h"
 #include "pool/event.h"
 #include "pool/refs.h"
 #include "pool/sb.h"
-#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -40,6 +40,7 @@ struct check {
 	uint8_t *buf;
 	uint64_t vol_id;
 	enum walk_kind kind; /* of the tree being walked */
+	struct check_dead dead;
 	bool new_tree;
 	struct {
 		struct addr addr;
@@ -370,6 +371,9 @@ static int dead_item(struct check *c, uint64_t tree_id, const struct btree_item 
 		problem(c, "%s: invalid entry", what);
 		return 0;
 	}
+	if (!check_dead_shown(&c->dead, tree_id, &d))
+		problem(c, "%s: no snapshot shows what was born in %llu and died in %llu", what,
+			(unsigned long long)d.birth, (unsigned long long)d.died);
 	rc = meet(c, d.addr, d.blocks, what, &fresh);
 	c->r->data_blocks += d.is_node ? 0 : fresh;
 	return rc;
@@ -384,10 +388,24 @@ static void on_tree(void *arg, uint64_t tree_id, enum walk_kind kind)
 	c->new_tree = true;
 }
 
+static int record_item(struct check *c, const struct btree_item *it)
+{
+	struct vol *v;
+	int rc = vol_record_decode(c->p, it, &v);
+
+	if (!rc) {
+		rc = check_dead_record(&c->dead, v);
+		vol_free(v);
+	} else if (rc != -ENOMEM) {
+		problem(c, "volume record %llu is invalid", (unsigned long long)it->key.object);
+		rc = 0;
+	}
+	return rc;
+}
+
 static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 {
 	struct check *c = arg;
-	struct vol *v;
 
 	if (tree_id == TREE_MAP)
 		return map_item(c, it);
@@ -395,18 +413,8 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 		return space_item(c, it);
 	if (tree_id == TREE_ROOT && it->key.object < TREE_VOLUME_FIRST)
 		return 0;
-	if (tree_id == TREE_ROOT) {
-		int rc = vol_record_decode(c->p, it, &v);
-
-		if (rc == -ENOMEM)
-			return rc;
-		if (rc)
-			problem(c, "volume record %llu is invalid",
-				(unsigned long long)it->key.object);
-		else
-			vol_free(v);
-		return 0;
-	}
+	if (tree_id == TREE_ROOT)
+		return record_item(c, it);
 	if (c->kind == WALK_DEAD)
 		return dead_item(c, tree_id, it);
 	return it->key.type == VOL_KEY_EXTENT ? extent_item(c, tree_id, it) : 0;
@@ -492,6 +500,7 @@ int pool_check(struct pool *p, bool deep, FILE *out, pool_progress_fn *progress,
 	}
 	if (c) {
 		seen_free(c);
+		check_dead_fini(&c->dead);
 		free(c->buf);
 	}
 	free(c);
