@@ -220,6 +220,31 @@ void vol_info_get(struct vol *v, struct vol_info *ret_i)
 	lock_drop(&v->p->lock);
 }
 
+static struct vol *find_id(struct pool *p, uint64_t id)
+{
+	struct vol *v = p->vols;
+
+	while (v && (v->id != id || v->destroying || v->trashed_ns))
+		v = v->next;
+	if (v)
+		return v;
+	for (v = p->snaps; v && (v->id != id || !snap_is_there(v));)
+		v = v->next;
+	return v;
+}
+
+int vol_info_find(struct pool *p, const char *name, uint64_t id, struct vol_info *ret_i)
+{
+	struct vol *v;
+
+	lock_take(&p->lock);
+	v = name ? find_name(p, name) : find_id(p, id);
+	if (v)
+		info_fill(v, ret_i);
+	lock_drop(&p->lock);
+	return v ? 0 : -ENOENT;
+}
+
 static int cmp_info(const void *a, const void *b)
 {
 	return strcmp(((const struct vol_info *)a)->name, ((const struct vol_info *)b)->name);

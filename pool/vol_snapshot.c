@@ -132,7 +132,8 @@ int vol_snapshot_destroy(struct pool *p, const char *name, struct err *e)
 			     "there is",
 			     name);
 	else if (s->refs)
-		rc = err_set(e, ERR_IN_USE, "snapshot '%s' is in use; unmount it first", name);
+		rc = err_set(e, ERR_IN_USE,
+			     "snapshot '%s' is in use; unmount it or close its image first", name);
 	else
 		snap_destroy_locked(s);
 	lock_drop(&p->lock);

@@ -122,7 +122,8 @@ const struct command commands_snapshot[] = {
 	{"snapshot create", "POOL/VOLUME@NAME...", "take snapshots, all of one moment", plain, 1,
 	 64, cmd_snapshot_create,
 	 "A snapshot takes no space when it is taken; it keeps what its volume overwrites or "
-	 "deletes later. Mount it like a volume, read-only."},
+	 "deletes later. Mount it like a volume, read-only; of a block volume it is the file "
+	 "VOLUME@NAME in the images folder."},
 	{"snapshot list", "[POOL[/VOLUME]]", "list snapshots", listing, 0, 1, cmd_snapshot_list,
 	 "DATA and STORED are those of the volume then; most of it is shared with the volume and "
 	 "other snapshots."},
