@@ -28,9 +28,9 @@ static int ask_locked(struct pool *p, const char *name, struct err *e)
 		return err_set(e, -ENOENT, "no volume '%.*s' in this pool", (int)(at - name), name);
 	if (strlen(v->name) > SNAP_NAME_MAX)
 		return err_set(e, -EINVAL,
-			       "volume names of over %u characters leave no room for "
+			       "volume '%s': names of over %u characters leave no room for "
 			       "names of snapshots; rename it",
-			       SNAP_NAME_MAX);
+			       v->name, SNAP_NAME_MAX);
 	if (snap_named(p->snaps, v, at + 1) || snap_named(p->snaps_pending, v, at + 1))
 		return err_set(e, -EEXIST, "snapshot '%s' exists already", name);
 	s = calloc(1, sizeof *s);

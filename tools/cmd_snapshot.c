@@ -18,8 +18,24 @@ static int snapshot_ref(struct call *c, const char *text, struct volume_ref *ret
 	return EXIT_OK;
 }
 
+/* -r POOL@NAME: of all volumes of the pool. */
+static int ask_all(struct call *c, const char *verb)
+{
+	const char *text = c->opt.args[0], *at = strchr(text, '@');
+	char pool[POOL_NAME_MAX + 1];
+	int len = at ? (int)(at - text) : 0;
+	snprintf(pool, sizeof(pool), "%.*s", len, text);
+	if (c->opt.nargs != 1 || !at || len > POOL_NAME_MAX || !pool_name_valid(pool) || !at[1])
+		return call_usage(c, "with --recursive one POOL@NAME is given");
+	struct json_object *args = json_object_new_object();
+	json_object_object_add(args, "all", json_object_new_string(at + 1));
+	return call_ask(c, pool, verb, args, NULL);
+}
+
 static int cmd_snapshot_create(struct call *c)
 {
+	if (option_given(&c->opt, "recursive"))
+		return ask_all(c, "snapshot.create");
 	struct json_object *args = json_object_new_object(), *names = json_object_new_array();
 	struct volume_ref ref, first = {0};
 	int r = 0;
@@ -106,6 +122,8 @@ static int cmd_snapshot_list(struct call *c)
 
 static int cmd_snapshot_destroy(struct call *c)
 {
+	if (option_given(&c->opt, "recursive"))
+		return ask_all(c, "snapshot.destroy");
 	struct volume_ref ref;
 	int r = snapshot_ref(c, c->opt.args[0], &ref);
 	if (r)
@@ -115,19 +133,23 @@ static int cmd_snapshot_destroy(struct call *c)
 	return call_ask(c, ref.pool, "snapshot.destroy", args, NULL);
 }
 
-static const struct option_spec plain[] = {OPTION_HELP, {0}};
+static const struct option_spec recursive[] = {
+	OPTION_HELP,
+	{"recursive", 'r', NULL, "POOL@NAME: of all volumes of the pool"},
+	{0},
+};
 static const struct option_spec listing[] = {OPTION_HELP, OPTION_JSON, OPTION_BYTES, {0}};
 
 const struct command commands_snapshot[] = {
-	{"snapshot create", "POOL/VOLUME@NAME...", "take snapshots, all of one moment", plain, 1,
-	 64, cmd_snapshot_create,
+	{"snapshot create", "POOL/VOLUME@NAME...", "take snapshots, all of one moment", recursive,
+	 1, 64, cmd_snapshot_create,
 	 "A snapshot takes no space when it is taken; it keeps what its volume overwrites or "
 	 "deletes later. Mount it like a volume, read-only; of a block volume it is the file "
 	 "VOLUME@NAME in the images folder."},
 	{"snapshot list", "[POOL[/VOLUME]]", "list snapshots", listing, 0, 1, cmd_snapshot_list,
 	 "DATA and STORED are those of the volume then; most of it is shared with the volume and "
 	 "other snapshots."},
-	{"snapshot destroy", "POOL/VOLUME@NAME", "destroy a snapshot", plain, 1, 1,
+	{"snapshot destroy", "POOL/VOLUME@NAME", "destroy a snapshot", recursive, 1, 1,
 	 cmd_snapshot_destroy, "What nothing else shows comes back in background."},
 	{0},
 };

@@ -122,8 +122,15 @@ _tarn()
 			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
 		fi
 		;;
-	"snapshot create") COMPREPLY=($(compgen -S @ -W "$(_tarn_words volume)" -- "$cur")) ;;
-	"snapshot destroy") COMPREPLY=($(compgen -W "$(_tarn_words snapshot)" -- "$cur")) ;;
+	"snapshot create"|"snapshot destroy")
+		if [[ " ${COMP_WORDS[*]} " =~ \ (-r|--recursive)\  ]]; then
+			COMPREPLY=($(compgen -S @ -W "$(_tarn_words pool)" -- "$cur"))
+		elif [[ $cmd == *create ]]; then
+			COMPREPLY=($(compgen -S @ -W "$(_tarn_words volume)" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words snapshot)" -- "$cur"))
+		fi
+		;;
 	"snapshot list")
 		COMPREPLY=($(compgen -W "$(_tarn_words pool) $(_tarn_words volume)" -- "$cur"))
 		;;
