@@ -16,11 +16,6 @@ static const struct flag flags[] = {
 };
 #define FLAGS (sizeof(flags) / sizeof(flags[0]))
 
-static struct fs *fs_of(fuse_req_t req)
-{
-	return ((struct serve *)fuse_req_userdata(req))->fs;
-}
-
 static void ioctl_get(fuse_req_t req, const struct fs_attr *a, bool x)
 {
 	struct fsxattr fx = {0};

@@ -5,11 +5,6 @@
 #include <sys/stat.h>
 #include "fs/fuse_reply.h"
 
-static struct fs *fs_of(fuse_req_t req)
-{
-	return ((struct serve *)fuse_req_userdata(req))->fs;
-}
-
 static struct fs_file *file_of(const struct fuse_file_info *fi)
 {
 	return (struct fs_file *)(uintptr_t)fi->fh;

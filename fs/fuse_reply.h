@@ -5,6 +5,12 @@
 #include "fs/fs.h"
 #include "fs/fuse_serve.h"
 
+/* The tree a request is for. */
+static inline struct fs *fs_of(fuse_req_t req)
+{
+	return ((struct serve *)fuse_req_userdata(req))->fs;
+}
+
 #define REPLY_LONG_SEC 3600u /* this daemon is the only writer: the kernel may remember */
 
 void reply_attr_fill(struct fuse_attr *o, const struct fs_attr *a, uint64_t sectors);

@@ -1,11 +1,6 @@
 /* Extended attributes: decode, call fs, reply. */
 #include "fs/fuse_reply.h"
 
-static struct fs *fs_of(fuse_req_t req)
-{
-	return ((struct serve *)fuse_req_userdata(req))->fs;
-}
-
 void serve_tree_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
 			 size_t size, int flags)
 {

@@ -116,7 +116,7 @@ int images_find_volume(struct images *im, const char *name, uint64_t id, struct 
 {
 	int r = vol_info_find(im->pool, name, id, ret_i);
 
-	return r || is_image(ret_i) ? r : -ENOENT;
+	return r ? r : is_image(ret_i) ? 0 : -ENOENT;
 }
 
 static struct timespec time_of_ns(uint64_t ns)
@@ -305,6 +305,13 @@ static void images_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int 
 		attr_reply(req, ino);
 }
 
+static int cmp_id(const void *a, const void *b)
+{
+	uint64_t x = ((const struct vol_info *)a)->id, y = ((const struct vol_info *)b)->id;
+
+	return x < y ? -1 : x > y;
+}
+
 static void images_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 			   struct fuse_file_info *fi)
 {
@@ -325,15 +332,17 @@ static void images_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 		size = SERVE_WRITE_MAX;
 	/* cookie: volume id + IMAGES_FIRST; smallest first, so that it stays right while volumes
 	 * come and go */
-	for (;;) {
+	qsort(v, count, sizeof(*v), cmp_id);
+	for (unsigned k = 0;;) {
 		const struct vol_info *best = NULL;
 		struct stat st = {0};
 		const char *name;
 
-		for (unsigned k = 0; k < count && off >= 2; k++)
-			if (is_image(&v[k]) && v[k].id + IMAGES_FIRST > (uint64_t)off &&
-			    (!best || v[k].id < best->id))
-				best = &v[k];
+		while (off >= 2 && k < count &&
+		       (!is_image(&v[k]) || v[k].id + IMAGES_FIRST <= (uint64_t)off))
+			k++;
+		if (off >= 2 && k < count)
+			best = &v[k];
 		if (off >= 2 && !best)
 			break;
 		name = best ? best->name : off ? ".." : ".";

@@ -119,7 +119,9 @@ static void set_child(struct node *parent, unsigned slot, struct node_ptr p)
 	page_set_value(parent->buf, slot, &disk, sizeof(disk));
 }
 
-/* Make the path writable from the root down to level `bottom`. */
+/* Make the path writable from the root down to level `bottom`; every change of a leaf comes by
+ * here.
+ */
 static void shadow_path(struct btree *bt, struct btree_descent *d, uint8_t bottom,
 			struct reserve *r)
 {
@@ -140,6 +142,8 @@ static void shadow_path(struct btree *bt, struct btree_descent *d, uint8_t botto
 			set_child(d->node[level + 1], d->slot[level + 1], ptr_to(n));
 		release(bt, old);
 	}
+	if (!bottom)
+		d->node[0]->ready = false;
 }
 
 /* New nodes for splits when an item of `need` bytes more enters the leaf. */
@@ -424,9 +428,10 @@ static uint32_t seal_node(struct btree *bt, struct node_ptr p, uint8_t level, bt
 		child.crc = seal_node(bt, child, level - 1, each, arg);
 		set_child(n, i, child);
 	}
-	page_compact(n->buf, node_cache_scratch(bt->cache));
-	p.crc = crc32c(0, n->buf + 8, NODE_SIZE - 8);
-	page_header(n->buf)->crc = le32_of(p.crc);
+	if (n->ready)
+		p.crc = le32_get(page_header(n->buf)->crc);
+	else
+		p.crc = node_finish(n, node_cache_scratch(bt->cache));
 	n->sealed = true;
 	each(arg, n);
 	return p.crc;

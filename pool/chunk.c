@@ -1,5 +1,6 @@
 #include "pool/chunk.h"
 #include <string.h>
+#include "pool/chunk_list.h"
 #include "pool/event.h"
 #include "pool/place.h"
 #include "pool/space.h"
@@ -113,16 +114,6 @@ bool chunk_complete(const struct pool *p, const struct chunk *c)
 	return writable_members(p, c) == c->nmembers;
 }
 
-void chunk_count_free(struct pool *p, struct chunk *c, int64_t blocks)
-{
-	struct chunk_list *l = &p->lists[c->kind][chunk_policy(c)];
-
-	if (c->usable)
-		l->free_blocks += (uint64_t)blocks;
-	else
-		l->stuck_blocks += (uint64_t)blocks;
-}
-
 static void leave_incomplete(struct pool *p, struct wpoint *wp)
 {
 	if (!wp->chunk || chunk_complete(p, wp->chunk))
@@ -152,7 +143,6 @@ void chunk_usable_update(struct pool *p)
 
 static int table_add(struct pool *p, struct chunk *c)
 {
-	struct chunk_list *l = &p->lists[c->kind][chunk_policy(c)];
 	size_t at;
 
 	if (p->chunk_count >= p->chunk_hash_size && table_grow(p))
@@ -160,9 +150,7 @@ static int table_add(struct pool *p, struct chunk *c)
 	at = hash_pos(p, c->id);
 	c->hash_next = p->chunk_hash[at];
 	p->chunk_hash[at] = c;
-	c->list_next = l->head;
-	l->head = c;
-	l->count++;
+	chunk_list_add(p, c);
 	c->usable = writable_members(p, c);
 	chunk_count_free(p, c, p->chunk_blocks - c->used);
 	p->chunk_count++;
@@ -241,8 +229,10 @@ int chunk_load(struct pool *p, const struct chunk_disk *cd)
 	if (c) { /* a boot chunk, known from the superblock: refresh the count */
 		uint32_t used = le32_get(cd->used_blocks);
 
-		chunk_count_free(p, c, (int64_t)c->used - used);
+		int64_t freed = (int64_t)c->used - used;
+
 		c->used = used;
+		chunk_count_free(p, c, freed);
 		return 0;
 	}
 	c = calloc(1, sizeof *c);
@@ -362,6 +352,7 @@ bool chunk_add_members(struct pool *p, struct chunk *c)
 	bool added = false;
 
 	while (c->nmembers < c->copies && place_member(p, c, MEMBERS_MAX, PLACE_ANYHOW, 1) >= 0) {
+		chunk_count_raw(p, c);
 		chunk_mark_dirty(p, c);
 		added = true;
 	}
@@ -379,8 +370,10 @@ int chunk_member_add(struct pool *p, struct chunk *c, unsigned from)
 {
 	int i = place_member(p, c, from, PLACE_ANYHOW, 1);
 
-	if (i >= 0)
+	if (i >= 0) {
+		chunk_count_raw(p, c);
 		chunk_mark_dirty(p, c);
+	}
 	return i;
 }
 
@@ -408,19 +401,17 @@ void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i)
 	queue_slot(p, c->m[i].dev, c->m[i].slot);
 	memmove(&c->m[i], &c->m[i + 1], (c->nmembers - i - 1) * sizeof c->m[0]);
 	c->nmembers--;
+	chunk_count_raw(p, c);
 	chunk_mark_dirty(p, c);
 }
 
 void chunk_remove(struct pool *p, struct chunk *c)
 {
-	struct chunk_list *l = &p->lists[c->kind][chunk_policy(c)];
-
 	assert(!c->used && !c->busy_count && !c->is_write_point);
 	unlink_from(&p->chunk_hash[hash_pos(p, c->id)], c, offsetof(struct chunk, hash_next));
-	unlink_from(&l->head, c, offsetof(struct chunk, list_next));
 	unlink_from(&p->dirty_chunks, c, offsetof(struct chunk, dirty_next));
-	l->count--;
 	chunk_count_free(p, c, -(int64_t)p->chunk_blocks);
+	chunk_list_remove(p, c);
 	p->chunk_count--;
 	for (unsigned i = 0; i < c->nmembers; i++)
 		queue_slot(p, c->m[i].dev, c->m[i].slot);
@@ -429,17 +420,12 @@ void chunk_remove(struct pool *p, struct chunk *c)
 
 void chunk_set_copies(struct pool *p, struct chunk *c, uint8_t copies)
 {
-	struct chunk_list *from = &p->lists[c->kind][chunk_policy(c)],
-			  *to = &p->lists[c->kind][policy_of(copies, c->class)];
-	int64_t free_blocks = p->chunk_blocks - c->used - c->busy_count;
+	int64_t free_blocks = chunk_free_blocks(p, c);
 
 	chunk_count_free(p, c, -free_blocks);
-	unlink_from(&from->head, c, offsetof(struct chunk, list_next));
-	from->count--;
+	chunk_list_remove(p, c);
 	c->copies = copies;
-	c->list_next = to->head;
-	to->head = c;
-	to->count++;
+	chunk_list_add(p, c);
 	chunk_count_free(p, c, free_blocks);
 	chunk_mark_dirty(p, c);
 }

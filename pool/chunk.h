@@ -44,8 +44,6 @@ bool chunk_add_members(struct pool *p, struct chunk *c);
  * its slot is free when the open transaction is durable. */
 int chunk_member_add(struct pool *p, struct chunk *c, unsigned from);
 void chunk_member_drop(struct pool *p, struct chunk *c, unsigned i);
-/* Count blocks of c that become free (or, negative, taken). */
-void chunk_count_free(struct pool *p, struct chunk *c, int64_t blocks);
 /* Devices went out of or came into service: which chunks can be written, and where writing goes on.
  */
 void chunk_usable_update(struct pool *p);

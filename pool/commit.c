@@ -1,6 +1,7 @@
 /* commit: make the open transaction durable. See txn.h for the picture. */
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/chunk_list.h"
 #include "pool/class.h"
 #include "pool/event.h"
 #include "pool/flush.h"
@@ -237,17 +238,6 @@ static int freeze_space(struct commit *cm)
 
 /* ---- chunks that became empty ---- */
 
-static struct chunk *find_empty(struct pool *p)
-{
-	for (unsigned k = 0; k < POLICIES; k++)
-		for (unsigned kind = CHUNK_META; kind <= CHUNK_DATA;
-		     kind += CHUNK_DATA - CHUNK_META)
-			for (struct chunk *c = p->lists[kind][k].head; c; c = c->list_next)
-				if (!c->used && !c->busy_count && !c->is_write_point && !c->moving)
-					return c;
-	return NULL;
-}
-
 static int step_del_map(struct pool *p, void *arg)
 {
 	struct commit *cm = arg;
@@ -272,7 +262,7 @@ static int remove_empty_chunks(struct commit *cm)
 		int rc;
 
 		lock_take(&p->lock);
-		cm->c = find_empty(p);
+		cm->c = chunk_list_empty(p);
 		if (cm->c)
 			cm->c->condemned = true;
 		lock_drop(&p->lock);
@@ -323,9 +313,11 @@ static void fill_sb(struct pool *p, struct sb_disk *sb, uint64_t txn, bool clean
 		le64_of(le64_get(sb->features_incompat) | (p->refs_used ? SB_FEATURE_REFS : 0) |
 			(p->snaps_used ? SB_FEATURE_SNAPS : 0));
 	for (unsigned k = 1; k <= COPIES_MAX; k++)
-		for (struct chunk *c = p->lists[CHUNK_BOOT][k].head; c; c = c->list_next)
-			if (boot < SB_BOOT_MAX)
-				chunk_to_disk(c, &sb->boot[boot++]);
+		for (unsigned f = 0; f < CHUNK_FREE_CLASSES; f++)
+			for (struct chunk *c = p->lists[CHUNK_BOOT][k].by_free[f]; c;
+			     c = c->list_next)
+				if (boot < SB_BOOT_MAX)
+					chunk_to_disk(c, &sb->boot[boot++]);
 	sb->boot_count = le32_of(boot);
 }
 
@@ -463,6 +455,7 @@ static void gate_close(struct pool *p)
 {
 	lock_take(&p->lock);
 	p->gate_closed = true;
+	p->gate_closed_ns = reactor_now_ns();
 	while (p->gate_count && !p->faulted)
 		waitq_wait(&p->drain_waiters, &p->lock);
 	while (p->flush_jobs && !p->faulted)
@@ -474,6 +467,7 @@ static void gate_open(struct pool *p)
 {
 	lock_take(&p->lock);
 	p->gate_closed = false;
+	p->commit_gate_ns = reactor_now_ns() - p->gate_closed_ns;
 	waitq_wake_all(&p->gate_waiters);
 	waitq_wake_all(&p->data_waiters);
 	lock_drop(&p->lock);
@@ -524,7 +518,8 @@ static void durable(struct commit *cm)
 	ilog_durable_locked(p);
 	vol_durable_marks(p);
 	space_release(p);
-	if (find_empty(p)) /* the next commit gives their slots back, also when nobody writes */
+	/* The next commit gives their slots back, also when nobody writes. */
+	if (chunk_list_empty(p))
 		txn_mark_dirty_locked(p);
 	lock_drop(&p->lock);
 }
@@ -540,13 +535,38 @@ static bool dirty_left(struct pool *p, unsigned more_than)
 	return n > more_than;
 }
 
+/* What is dirty when the gate closes is entered in the trees while writers wait, some microseconds
+ * a block: it is flushed until so little is left, unless they are faster. */
+#define GATE_BLOCKS    16u
+#define FLUSH_PASSES   5u
+#define READY_PAUSE_NS 20000u
+
+/* Most of the work of sealing, before the gate closes. The pauses let those in who wait for the
+ * lock: it is not fair. */
+static void make_ready(struct pool *p)
+{
+	uint64_t pos = 0;
+	bool more;
+
+	do {
+		lock_take(&p->lock);
+		more = node_cache_make_ready(p->cache, &pos);
+		lock_drop(&p->lock);
+		if (more)
+			co_sleep_ns(READY_PAUSE_NS);
+	} while (more);
+}
+
 static int commit_once(struct pool *p, bool clean)
 {
 	struct commit cm = {.p = p};
 	unsigned tries = 0;
 	int rc = 0;
 
-	for (unsigned pass = 0; !rc && pass < 3 && dirty_left(p, 128); pass++)
+	for (unsigned pass = 0; !rc && pass < FLUSH_PASSES && dirty_left(p, GATE_BLOCKS); pass++)
+		rc = flush_all(p, false);
+	make_ready(p);
+	for (unsigned pass = 0; !rc && pass < 2 && dirty_left(p, GATE_BLOCKS); pass++)
 		rc = flush_all(p, false);
 	gate_close(p);
 	if (!rc)
@@ -604,6 +624,7 @@ int txn_commit_run(struct pool *p, bool clean)
 		return rc;
 	}
 	p->commit_running = true;
+	p->commit_begun_ns = reactor_wall_ns();
 	lock_drop(&p->lock);
 	for (unsigned tries = 0; tries < 5; tries++) {
 		rc = commit_once(p, clean);
@@ -612,7 +633,7 @@ int txn_commit_run(struct pool *p, bool clean)
 	}
 	lock_take(&p->lock);
 	p->commit_running = false;
-	p->commit_last_ns = reactor_now_ns();
+	p->commit_ended_ns = reactor_wall_ns();
 	if (rc)
 		pool_fault_locked(p, rc, "commit");
 	waitq_wake_all(&p->commit_waiters);

@@ -262,6 +262,38 @@ void node_cache_drop(struct node_cache *c, struct node *n)
 	free(n);
 }
 
+uint32_t node_finish(struct node *n, uint8_t *scratch)
+{
+	uint32_t crc;
+
+	page_compact(n->buf, scratch);
+	crc = crc32c(0, n->buf + 8, NODE_SIZE - 8);
+	page_header(n->buf)->crc = le32_of(crc);
+	return crc;
+}
+
+#define READY_LEAVES 32u  /* at a time */
+#define READY_LOOKS  512u /* nodes and buckets looked at */
+
+bool node_cache_make_ready(struct node_cache *c, uint64_t *pos)
+{
+	unsigned leaves = 0, looks = 0;
+
+	for (; *pos < bucket_count(c); ++*pos) {
+		if (leaves >= READY_LEAVES || looks >= READY_LOOKS)
+			return true;
+		looks++;
+		for (struct node *n = c->buckets[*pos]; n; n = n->hash_next, looks++) {
+			if (!n->dirty || n->sealed || n->ready || page_level(n->buf))
+				continue;
+			node_finish(n, c->scratch);
+			n->ready = true;
+			leaves++;
+		}
+	}
+	return false;
+}
+
 void node_cache_clean(struct node_cache *c, struct node *n)
 {
 	assert(n->dirty && n->sealed);

@@ -21,6 +21,7 @@ struct node {
 	bool dirty;	 /* not yet on disk: pinned */
 	bool referenced; /* second chance */
 	bool sealed;	 /* crc written; content must not change any more */
+	bool ready;	 /* dirty leaf, compacted and with its crc: see node_cache_make_ready() */
 	bool freed;	 /* address freed while a write may be under way */
 	struct node *hash_next;
 	struct node *lru_prev, *lru_next;
@@ -46,6 +47,13 @@ int node_cache_reserve(struct node_cache *c);
 struct node *node_cache_new(struct node_cache *c, struct addr a, uint64_t birth);
 /* Forget a node and free its buffer (its address was freed). */
 void node_cache_drop(struct node_cache *c, struct node *n);
+/* Compact and checksum dirty leaves ahead of the freeze, while writers go on: sealing takes that
+ * over for those that do not change again (whoever changes a leaf clears `ready`). Does a part, in
+ * some tens of microseconds; true: there is more, call again with the same *pos (first 0). A leaf
+ * that is missed costs time at the freeze, nothing else. */
+bool node_cache_make_ready(struct node_cache *c, uint64_t *pos);
+/* compacts, writes the crc into the header and returns it. */
+uint32_t node_finish(struct node *n, uint8_t *scratch);
 /* After its write is durable: may be evicted from now on. */
 void node_cache_clean(struct node_cache *c, struct node *n);
 /* Evict clean nodes until within budget. */

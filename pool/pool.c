@@ -2,6 +2,7 @@
 #include "pool/pool.h"
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/chunk_list.h"
 #include "pool/data_cache.h"
 #include "pool/delta.h"
 #include "pool/discard.h"
@@ -321,14 +322,9 @@ static const char *health(const struct pool *p)
  * device is missing), not whole slots. */
 static void status_space(struct pool *p, struct pool_status *s)
 {
-	for (size_t h = 0; h < p->chunk_hash_size; h++)
-		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
-			uint64_t used = (uint64_t)(c->used + c->busy_count) * BLOCK_SIZE;
-
-			s->raw_used_bytes += used * c->nmembers;
-			if (c->kind == CHUNK_META || c->kind == CHUNK_BOOT)
-				s->meta_bytes += used;
-		}
+	s->raw_used_bytes = p->raw_used_blocks * BLOCK_SIZE;
+	s->meta_bytes =
+		(chunk_list_used(p, CHUNK_META) + chunk_list_used(p, CHUNK_BOOT)) * BLOCK_SIZE;
 	s->raw_free_bytes = s->raw_bytes > s->raw_used_bytes ? s->raw_bytes - s->raw_used_bytes : 0;
 }
 
@@ -366,6 +362,9 @@ void pool_status_get(struct pool *p, struct pool_status *s)
 	s->data_cache_hits = dc.hits;
 	s->data_cache_misses = dc.misses;
 	s->commits = p->commits;
+	s->commit_begun_ns = p->commit_begun_ns;
+	s->commit_ended_ns = p->commit_ended_ns;
+	s->commit_gate_ns = p->commit_gate_ns;
 	s->log_writes = p->log_writes;
 	s->log_bytes = p->log_bytes;
 	s->user_write_bytes = p->user_write_bytes;

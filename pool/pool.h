@@ -92,6 +92,9 @@ struct pool_status {
 	uint64_t meta_bytes; /* nodes, one copy */
 	uint64_t delta_bytes, delta_limit_bytes, cache_bytes;
 	uint64_t data_cache_bytes, data_cache_hits, data_cache_misses;
+	/* The last commit: wall clock (ended < begun: it is under way), and for how long its gate
+	 * was closed: changes wait that long. 0: none yet. */
+	uint64_t commit_begun_ns, commit_ended_ns, commit_gate_ns;
 	uint64_t commits, log_writes, log_bytes, user_write_bytes, dev_write_bytes;
 	unsigned volumes, ndevs;
 	struct pool_dev_status devs[POOL_DEVS_MAX];

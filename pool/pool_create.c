@@ -3,6 +3,7 @@
 #include <string.h>
 #include <uuid/uuid.h>
 #include "pool/chunk.h"
+#include "pool/chunk_list.h"
 #include "pool/event.h"
 #include "pool/ilog.h"
 #include "pool/pool_impl.h"
@@ -16,7 +17,7 @@ _Static_assert(sizeof(struct chunk_disk) == 120, "chunk record");
 _Static_assert(offsetof(struct sb_disk, devs) == 488, "superblock devices");
 
 #define CHUNK_BYTES_MIN (1u << 20)
-#define CHUNK_BYTES_MAX (64u << 20)
+#define CHUNK_BYTES_MAX (SB_CHUNK_BLOCKS_MAX * BLOCK_SIZE)
 
 /* A power of two such that the smallest device has at least 64 slots, within 1..64 MiB. */
 static uint64_t chunk_bytes_for(uint64_t smallest)

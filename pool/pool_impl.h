@@ -11,6 +11,8 @@ int pool_bg_start(struct pool *p);
 void pool_bg_stop(struct pool *p);
 /* Zero both ends of a device, so that nothing older is found there. Yields. */
 int pool_wipe(struct dev_backend *b, struct err *e);
+/* What the trees say, into memory: chunks, bitmaps of metadata, volumes (pool_load.c). Yields. */
+int pool_load(struct pool *p, struct err *e);
 /* ---- pool_dev.c; lock held ---- */
 /* The devices that count have changed: so does what metadata chunks want. */
 void pool_meta_copies_update(struct pool *p);

@@ -13,7 +13,6 @@
 #include "pool/mover.h"
 #include "pool/pool_impl.h"
 #include "pool/sb.h"
-#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/spare.h"
 #include "pool/task.h"
@@ -216,89 +215,6 @@ static int check_quorum(struct import *im, struct err *e)
 
 /* ---- loading ---- */
 
-struct load {
-	uint64_t next;
-	int rc;
-};
-
-static int step_load_chunk(struct pool *p, void *arg)
-{
-	struct load *l = arg;
-
-	for (unsigned i = 0; i < 64; i++) {
-		struct btree_item it;
-		int rc = btree_seek_ge(&p->map, (struct key){l->next, 0, 0}, &it);
-
-		if (rc)
-			return rc;
-		if (it.key.type != 1 || it.len != sizeof(struct chunk_disk) ||
-		    it.key.object < l->next || it.key.object >= p->next_chunk_id ||
-		    it.key.object >> (64 - ADDR_BLOCK_BITS) ||
-		    le64_get(((const struct chunk_disk *)it.value)->id) != it.key.object)
-			return ERR_FORMAT;
-		rc = chunk_load(p, it.value);
-		if (rc)
-			return rc;
-		l->next = it.key.object + 1;
-	}
-	return 0;
-}
-
-static int step_load_vol(struct pool *p, void *arg)
-{
-	struct load *l = arg;
-
-	for (unsigned i = 0; i < 64; i++) {
-		struct btree_item it;
-		struct vol *v;
-		int rc = btree_seek_ge(&p->root, (struct key){l->next, 0, 0}, &it);
-
-		if (rc)
-			return rc;
-		if (it.key.type != 1 || it.key.object < l->next ||
-		    it.key.object < TREE_VOLUME_FIRST || it.key.object >= p->next_volume_id)
-			return ERR_FORMAT;
-		rc = vol_record_decode(p, &it, &v);
-		if (rc)
-			return rc;
-		if (v->tree.root.birth > p->durable_txn || v->dead.root.birth > p->durable_txn ||
-		    v->reserved_blocks >> 51) {
-			vol_free(v);
-			return ERR_FORMAT;
-		}
-		vol_link(p, v);
-		p->reserved[vol_policy(v)] += v->reserved_blocks;
-		p->any_reservation |= v->reservation_blocks != 0;
-		l->next = it.key.object + 1;
-	}
-	return 0;
-}
-
-static int load_tree(struct pool *p, struct btree *bt, txn_step_fn *fn)
-{
-	struct load l = {bt == &p->root ? TREE_VOLUME_FIRST : 0, 0};
-	int rc;
-
-	do {
-		rc = txn_step(p, bt, fn, &l);
-	} while (!rc);
-	return rc == -ENOENT ? 0 : rc;
-}
-
-/* Bitmaps of metadata chunks are always in memory: nodes are allocated where nothing can be read.
- */
-static int load_meta_bitmaps(struct pool *p)
-{
-	for (size_t h = 0; h < p->chunk_hash_size; h++)
-		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
-			int rc = c->kind == CHUNK_DATA ? 0 : space_load(p, c->id);
-
-			if (rc)
-				return rc;
-		}
-	return 0;
-}
-
 static int load_boot(struct pool *p, const struct sb_disk *sb, struct err *e)
 {
 	for (uint32_t i = 0; i < le32_get(sb->boot_count); i++) {
@@ -337,17 +253,9 @@ static int load(struct import *im, struct err *e)
 	if (rc)
 		return err_set(e, rc, "out of memory");
 	pool_trees_init(p, sb);
-	rc = load_tree(p, &p->map, step_load_chunk);
+	rc = pool_load(p, e);
 	if (rc)
-		return err_set(e, rc, "read the chunk map: %s", err_str(rc));
-	rc = load_meta_bitmaps(p);
-	if (rc)
-		return err_set(e, rc, "read the space bitmaps: %s", err_str(rc));
-	rc = load_tree(p, &p->root, step_load_vol);
-	if (!rc)
-		rc = snap_load(p);
-	if (rc)
-		return err_set(e, rc, "read the list of volumes: %s", err_str(rc));
+		return rc;
 	rc = journal_load(p);
 	if (rc)
 		return err_set(e, rc, "read the pool's settings: %s", err_str(rc));

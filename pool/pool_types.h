@@ -91,10 +91,14 @@ struct chunk {
 	bool shared;	   /* some block has more than one reference: refs.h */
 	uint64_t refs_txn; /* the last in which counts of its blocks were to change */
 	bool planned;	   /* would be emptied: used while a plan is made */
-	struct chunk *hash_next, *dirty_next, *list_next;
+	struct chunk *hash_next, *dirty_next;
+	struct chunk *list_next, *list_prev; /* among those of its list that have as much free */
+	uint8_t list_at;		     /* of chunk_list.by_free */
+	uint32_t raw_blocks;		     /* counted in pool.raw_used_blocks */
 };
-struct chunk_list {
-	struct chunk *head;
+#define CHUNK_FREE_CLASSES 16u
+struct chunk_list { /* chunk_list.h */
+	struct chunk *by_free[CHUNK_FREE_CLASSES];
 	uint64_t count;
 	uint64_t free_blocks;  /* in usable chunks */
 	uint64_t stuck_blocks; /* free, in chunks that are not usable */
@@ -212,6 +216,7 @@ struct pool {
 	size_t chunk_hash_size;
 	uint64_t chunk_count;
 	struct chunk_list lists[5][POLICIES]; /* by kind, policy */
+	uint64_t raw_used_blocks;	      /* of chunks, on all their members */
 	struct chunk *dirty_chunks;
 	struct wpoint wp_meta, wp_boot, wp_data[POLICIES];
 	uint64_t reserved[POLICIES]; /* blocks promised to dirty data and fallocate */
@@ -231,11 +236,12 @@ struct pool {
 	unsigned gate_count;
 	struct waitq gate_waiters, drain_waiters;
 	bool commit_running, commit_wanted;
-	struct waitq commit_waiters;	/* waiting for a commit to end */
-	struct waitq committer_waiters; /* the committer itself, idle */
-	uint64_t commit_last_ns;
-	uint64_t dirty_since_ns;   /* 0: nothing to commit */
-	struct waitq data_waiters; /* data_io reached 0, or a flush job ended */
+	struct waitq commit_waiters;		   /* waiting for a commit to end */
+	struct waitq committer_waiters;		   /* the committer itself, idle */
+	uint64_t commit_begun_ns, commit_ended_ns; /* wall clock, of the last */
+	uint64_t gate_closed_ns, commit_gate_ns;   /* when; how long, at the last commit */
+	uint64_t dirty_since_ns;		   /* 0: nothing to commit */
+	struct waitq data_waiters;		   /* data_io reached 0, or a flush job ended */
 
 	struct sb_disk *sb;	 /* newest durable */
 	struct sb_disk *sb_next; /* being written */
@@ -252,8 +258,10 @@ struct pool {
 	struct waitq log_waiters;
 
 	struct arena arena;
-	struct vol *vols;	   /* all volumes, by id ascending */
-	struct vol *snaps;	   /* all snapshots, likewise: apart, for there may be very many */
+	struct vol *vols; /* all volumes, by id ascending */
+	struct vol *vols_last;
+	struct vol *snaps; /* all snapshots, likewise: apart, for there may be very many */
+	struct vol *snaps_last;
 	struct vol *snaps_pending; /* asked for */
 	unsigned flush_jobs, flush_writes;
 	bool flush_wanted;

@@ -52,10 +52,10 @@ int sb_validate(const struct sb_disk *sb, struct err *e)
 		return err_set(e, ERR_VERSION,
 			       "the pool uses features %llx this Tarn does not know",
 			       (unsigned long long)le64_get(sb->features_incompat));
-	if (blocks < 64 || blocks > 1u << 20 || blocks % 64 || !ndevs || ndevs > SB_DEVS_MAX ||
-	    le32_get(sb->own_dev) >= ndevs || le32_get(sb->boot_count) > SB_BOOT_MAX ||
-	    sb->map.level > NODE_LEVEL_MAX || sb->space.level > NODE_LEVEL_MAX ||
-	    sb->root.level > NODE_LEVEL_MAX)
+	if (blocks < 64 || blocks > SB_CHUNK_BLOCKS_MAX || blocks % 64 || !ndevs ||
+	    ndevs > SB_DEVS_MAX || le32_get(sb->own_dev) >= ndevs ||
+	    le32_get(sb->boot_count) > SB_BOOT_MAX || sb->map.level > NODE_LEVEL_MAX ||
+	    sb->space.level > NODE_LEVEL_MAX || sb->root.level > NODE_LEVEL_MAX)
 		return err_set(e, ERR_FORMAT,
 			       "superblock: chunk size, device or boot chunk count out of bounds");
 	if (!sb->pool_name[0] || memchr(sb->pool_name, 0, sizeof sb->pool_name) == NULL)

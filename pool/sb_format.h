@@ -25,6 +25,8 @@
 #define SB_MEMBERS_MAX	 6 /* 4 copies, and members on their way */
 #define SB_CLASSES_MAX	 7 /* device classes that policies name */
 
+#define SB_CHUNK_BLOCKS_MAX (1u << 14) /* 64 MiB; a bitmap must fit an item of a tree */
+
 #define SB_FEATURE_CLASSES 1ull /* chunks and volumes name device classes */
 #define SB_FEATURE_REFS	   2ull /* blocks have counts of references: refs_format.h */
 #define SB_FEATURE_SNAPS   4ull /* volumes have snapshots and dead lists: snap_format.h */

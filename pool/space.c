@@ -1,6 +1,7 @@
 #include "pool/space.h"
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/chunk_list.h"
 #include "pool/class.h"
 #include "pool/discard.h"
 #include "pool/place.h"
@@ -262,11 +263,6 @@ static uint32_t next_free(const struct pool *p, const struct chunk *c, uint32_t 
 	return p->chunk_blocks;
 }
 
-static uint32_t chunk_free_blocks(const struct pool *p, const struct chunk *c)
-{
-	return p->chunk_blocks - c->used - c->busy_count;
-}
-
 static void take_blocks(struct pool *p, struct chunk *c, uint32_t first, uint32_t n)
 {
 	for (uint32_t i = first; i < first + n; i++)
@@ -286,34 +282,12 @@ static void wp_set(struct wpoint *wp, struct chunk *c)
 		c->is_write_point = true;
 }
 
-/* The emptiest chunk with at least min_free; one whose devices are all in service if there is any.
- */
-static struct chunk *emptiest(struct pool *p, uint8_t kind, unsigned policy, uint32_t min_free)
-{
-	struct chunk *best[2] = {NULL, NULL};
-	uint32_t best_free[2] = {min_free ? min_free - 1 : 0, min_free ? min_free - 1 : 0};
-
-	for (struct chunk *c = p->lists[kind][policy].head; c; c = c->list_next) {
-		uint32_t f = chunk_free_blocks(p, c);
-		bool complete;
-
-		if (f <= best_free[1] || !c->usable || c->condemned)
-			continue;
-		complete = chunk_complete(p, c);
-		if (f > best_free[complete]) {
-			best[complete] = c;
-			best_free[complete] = f;
-		}
-	}
-	return best[1] ? best[1] : best[0];
-}
-
 /* Next chunk for a data stream: a new one while there are slots to spare, else the emptiest. What
  * was admitted must find a place even when a device has left since: then from the reserve, at last
  * with fewer copies. */
 static int next_data_chunk(struct pool *p, unsigned policy, struct chunk **ret_c)
 {
-	struct chunk *c = emptiest(p, CHUNK_DATA, policy, 1), *n = NULL;
+	struct chunk *c = chunk_list_emptiest(p, CHUNK_DATA, policy, 1), *n = NULL;
 	bool good = c && chunk_complete(p, c);
 	struct slots_wanted keep = {{0}};
 	int rc = -ENOSPC;
@@ -396,11 +370,11 @@ int space_alloc_node(struct pool *p, bool boot, struct addr *ret_addr)
 			*ret_addr = addr_make(wp->chunk->id, i);
 			return 0;
 		}
-		c = emptiest(p, kind, copies, p->chunk_blocks / 4);
+		c = chunk_list_emptiest(p, kind, copies, p->chunk_blocks / 4);
 		if (!c && (kind != CHUNK_BOOT || p->lists[CHUNK_BOOT][copies].count < SB_BOOT_MAX))
 			rc = chunk_create(p, kind, copies, true, &c);
 		if (!c)
-			c = emptiest(p, kind, copies, NODE_BLOCKS);
+			c = chunk_list_emptiest(p, kind, copies, NODE_BLOCKS);
 		if (!c)
 			return rc;
 		wp_set(wp, c);

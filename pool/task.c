@@ -56,6 +56,8 @@ static uint64_t blocks_left(const struct pool *p)
 {
 	uint64_t n = 0;
 
+	if (!p->rebalancing && !task_must_empty(p)) /* no look at all chunks for nothing */
+		return 0;
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (const struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next)
 			for (unsigned k = 0; k < c->nmembers; k++)
@@ -210,6 +212,7 @@ int pool_rebalance(struct pool *p, bool on)
 	lock_take(&p->lock);
 	if (on && !p->rebalancing) {
 		task_plan_rebalance(p);
+		p->rebalancing = true;
 		task_begin(p);
 	} else if (!on) {
 		task_end_rebalance(p);

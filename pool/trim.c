@@ -1,6 +1,7 @@
 #include "pool/trim.h"
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/chunk_list.h"
 #include "pool/discard.h"
 #include "pool/event.h"
 #include "pool/space.h"

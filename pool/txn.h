@@ -4,9 +4,9 @@
  * flush [open n] -----> changes ---------> [writing n] ---------------------------------> [durable
  * n] [open n+1] takes new changes meanwhile
  *
- * Commit: 1. pre-flush: dirty data of all volumes goes to disk and into the trees, gate open; 2.
- * gate closed, operations inside drain; the rest of the dirty data is placed and entered in the
- * trees (its I/O still under way);
+ * Commit: 1. pre-flush: dirty data of all volumes goes to disk and into the trees, leaves are
+ * checksummed ahead, gate open; 2. gate closed, operations inside drain; the rest of the dirty data
+ * is placed and entered in the trees (its I/O still under way);
  * 3. freeze: volume records, frees, bitmaps and chunk records until nothing new turns dirty; seal
  * trees; 4. gate open, n+1 is open; 5. wait for data I/O of n, write nodes, flush, superblock,
  * flush; 6. n is durable.

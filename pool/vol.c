@@ -604,13 +604,19 @@ static void free_rest_locked(struct pool *p, const struct rest *r)
 
 static void unlink_and_free_locked(struct pool *p, struct vol *v)
 {
-	struct vol **pp = v->origin ? &p->snaps : &p->vols;
+	struct vol **pp = v->origin ? &p->snaps : &p->vols, **last;
 
 	while (v->pins || v->jobs)
 		waitq_wait(&p->data_waiters, &p->lock);
 	while (*pp != v)
 		pp = &(*pp)->next;
 	*pp = v->next;
+	last = v->origin ? &p->snaps_last : &p->vols_last;
+	if (*last == v) {
+		*last = v->origin ? p->snaps : p->vols;
+		while (*last && (*last)->next)
+			*last = (*last)->next;
+	}
 	if (!v->origin)
 		event_emit_locked(p, "volume-freed", "space of destroyed volume %s returned",
 				  v->name);

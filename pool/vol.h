@@ -181,7 +181,8 @@ int vol_set_reservation(struct pool *p, const char *name, uint64_t bytes, struct
 int vol_open(struct pool *p, const char *name, struct vol **ret_v, struct err *e);
 void vol_close(struct vol *v); /* does not sync; NULL is fine */
 void vol_info_get(struct vol *v, struct vol_info *ret_i);
-/* The same of a volume or snapshot by name or, when that is NULL, by id. -ENOENT. */
+/* The volume or snapshot of that name or, when that is NULL, with that id; not what is in the trash
+ * or being destroyed. 0 or -ENOENT. */
 int vol_info_find(struct pool *p, const char *name, uint64_t id, struct vol_info *ret_i);
 /* Fill up to max infos sorted by name, returns how many there are. */
 unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max);

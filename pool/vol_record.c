@@ -210,11 +210,16 @@ void vol_free(struct vol *v)
 void vol_link(struct pool *p, struct vol *v)
 {
 	struct vol **pp = v->origin ? &p->snaps : &p->vols;
+	struct vol **last = v->origin ? &p->snaps_last : &p->vols_last;
 
+	if (*last && (*last)->id < v->id) /* ids ascend: nearly always */
+		pp = &(*last)->next;
 	while (*pp && (*pp)->id < v->id)
 		pp = &(*pp)->next;
 	v->next = *pp;
 	*pp = v;
+	if (!v->next)
+		*last = v;
 }
 
 void vol_changed_locked(struct vol *v)

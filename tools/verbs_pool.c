@@ -64,6 +64,9 @@ static struct json_object *status_to_json(struct daemon *d, const struct pool_st
 	add_u64(o, "data_cache_hits", s->data_cache_hits);
 	add_u64(o, "data_cache_misses", s->data_cache_misses);
 	add_u64(o, "commits", s->commits);
+	add_u64(o, "commit_begun_ns", s->commit_begun_ns);
+	add_u64(o, "commit_ended_ns", s->commit_ended_ns);
+	add_u64(o, "commit_gate_ns", s->commit_gate_ns);
 	add_u64(o, "log_writes", s->log_writes);
 	add_u64(o, "log_bytes", s->log_bytes);
 	add_u64(o, "user_write_bytes", s->user_write_bytes);

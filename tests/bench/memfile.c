@@ -41,7 +41,7 @@ int vol_info_find(struct pool *p, const char *name, uint64_t id, struct vol_info
 {
 	(void)p;
 	vol_info_get(&the_vol, ret_i);
-	return (name ? strcmp(name, ret_i->name) == 0 : id == ret_i->id) ? 0 : -ENOENT;
+	return name ? strcmp(name, ret_i->name) ? -ENOENT : 0 : id == ret_i->id ? 0 : -ENOENT;
 }
 
 unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max)

@@ -10,6 +10,7 @@
 #include "pool/sb.h"
 #include "tests/fault/alloc_hook.h"
 #include "tests/sim/cases.h"
+#include "tests/sim/tally.h"
 
 const char *case_now;
 
@@ -140,7 +141,8 @@ static void flush_without_memory(void *arg)
 	CHECK(!rig_export(g, &e));
 }
 
-static void seal_size(struct rig *g, unsigned disk, uint64_t bytes)
+/* What all superblocks of a disk say; 0: as it is. */
+static void seal_sizes(struct rig *g, unsigned disk, uint64_t bytes, uint32_t chunk_blocks)
 {
 	uint8_t *buf = aligned_alloc(4096, SB_SIZE);
 	struct sb_disk *sb = (struct sb_disk *)(void *)buf;
@@ -157,8 +159,10 @@ static void seal_size(struct rig *g, unsigned disk, uint64_t bytes)
 		}
 		if (!there || sb_validate(sb, NULL))
 			continue;
-		for (unsigned d = 0; d < le32_get(sb->devs_count); d++)
+		for (unsigned d = 0; bytes && d < le32_get(sb->devs_count); d++)
 			sb->devs[d].size_bytes = le64_of(bytes);
+		if (chunk_blocks)
+			sb->chunk_blocks = le32_of(chunk_blocks);
 		sb_seal(sb, le32_get(sb->own_dev));
 		for (unsigned b = 0; b < SB_SIZE / 4096; b++)
 			sim_disk_poke(g->disk[disk], at + b, buf + b * 4096);
@@ -174,11 +178,62 @@ static void wild_size(void *arg)
 	case_start(g);
 	CHECK(!rig_export(g, &e));
 	for (unsigned i = 0; i < g->ndisks; i++)
-		seal_size(g, i, 16ull << 40);
+		seal_sizes(g, i, 16ull << 40, 0);
 	largest = 0;
 	CHECK(rig_import(g, &e) == ERR_FORMAT);
 	CHECK(strstr(e.text, "smaller"));
 	CHECK(largest <= g->opt.delta_bytes + MIB);
+}
+
+/* A superblock that claims chunks larger than there are (tables are made for those) is none. */
+static void wild_chunks(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	case_start(g);
+	CHECK(!rig_export(g, &e));
+	for (unsigned i = 0; i < g->ndisks; i++)
+		seal_sizes(g, i, 0, 2 * SB_CHUNK_BLOCKS_MAX);
+	CHECK(rig_import(g, &e) == ERR_FORMAT);
+	CHECK(strstr(e.text, "chunk size"));
+}
+
+#define SPREAD 40u /* chunks, over a wider range of ids than a pool of this size comes to */
+
+/* Wherever memory is short, a chunk map that is read in parts is read whole or refused. */
+static void map_in_parts(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	case_start(g);
+	struct vol *v = case_volume(g, "v", 1);
+	for (uint64_t i = 0; i < SPREAD; i++) {
+		for (uint64_t k = 0; k < 256; k += 64)
+			CHECK(!case_write(v, i * 257 + k, 64));
+		CHECK(!pool_commit(g->pool));
+		g->pool->next_chunk_id += 1999;
+	}
+	vol_close(v);
+	CHECK(!rig_export(g, &e));
+	for (uint64_t nth = 0;; nth++) {
+		fail_from = nth;
+		fail_count = 2;
+		int rc = rig_import(g, &e);
+		bool all = nth && fail_count == 2; /* none failed */
+		fail_from = 0;
+		if (rc) {
+			CHECK(nth && (rc == -ENOMEM || rc == ERR_FAULTED));
+			continue;
+		}
+		CHECK(g->pool->chunk_count > SPREAD && !tally_check(g->pool));
+		CHECK(!vol_open(g->pool, "v", &v, &e));
+		for (uint64_t i = 0; i < SPREAD; i++)
+			case_read(v, i * 257, 64);
+		vol_close(v);
+		CHECK(!rig_export(g, &e));
+		if (all)
+			return;
+	}
 }
 
 /* The use of a pool with a device missing stays within its size. */
@@ -296,6 +351,8 @@ static const struct one {
 	{"export-suspended", export_suspended, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"flush-without-memory", flush_without_memory, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"wild-size", wild_size, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"wild-chunks", wild_chunks, NULL, 2, {1024 * MIB, 1024 * MIB}},
+	{"map-in-parts", map_in_parts, NULL, 2, {64 * MIB, 64 * MIB}},
 	{"full-degraded", full_degraded, NULL, 2, {16 * MIB, 64 * MIB}},
 	{"policy-twice", policy_twice, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"loss-over-restart", loss_before_cut, loss_after_cut, 4, {32 * MIB, 32 * MIB}},

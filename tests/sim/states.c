@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include "pool/chunk.h"
 #include "pool/vol_types.h"
+#include "tests/sim/tally.h"
 
 #define CHUNK_STEPS 16u /* the chunk table is looked at every so many steps */
 
@@ -410,16 +411,18 @@ const char *states_watch(const struct pool *p)
 		return NULL;
 	}
 	bool now_moving = p->mover_running && moving(p);
-	const char *b[6] = {watch_txns(p), watch_volumes(p), watch_devices(p), watch_commit(p),
+	const char *b[7] = {watch_txns(p), watch_volumes(p), watch_devices(p), watch_commit(p),
 			    watch_mover(p, now_moving)};
 	if (++steps % CHUNK_STEPS == 0 || now_moving != was_moving || !known ||
-	    p->resync_running != was_resync || p->durable_txn != was_txn)
+	    p->resync_running != was_resync || p->durable_txn != was_txn) {
 		b[5] = watch_members(p);
+		b[6] = tally_check(p);
+	}
 	was_moving = now_moving;
 	was_resync = p->resync_running;
 	was_txn = p->durable_txn;
 	known = true;
-	for (unsigned i = 0; i < 6; i++)
+	for (unsigned i = 0; i < 7; i++)
 		if (b[i])
 			return b[i];
 	return NULL;

@@ -765,14 +765,12 @@ int vol_item_extent(const struct btree_item *it, uint64_t *ret_off, uint64_t *re
 
 int vol_info_find(struct pool *p, const char *name, uint64_t id, struct vol_info *ret_i)
 {
-	for (unsigned i = 0; i < VOLS_MAX; i++) {
-		struct vol *v = &p->vol[i];
-
-		if (!v->used || (name ? strcmp(v->info.name, name) != 0 : v->info.id != id))
-			continue;
-		vol_info_get(v, ret_i);
-		return 0;
-	}
+	for (unsigned i = 0; i < VOLS_MAX; i++)
+		if (p->vol[i].used) {
+			vol_info_get(&p->vol[i], ret_i);
+			if (name ? !strcmp(name, ret_i->name) : id == ret_i->id)
+				return 0;
+		}
 	return -ENOENT;
 }
 

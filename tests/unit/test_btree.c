@@ -1,6 +1,14 @@
 /* test_btree: the B+tree against a sorted array, on a mock pool (btree_mock.h). */
 #include "tests/unit/btree_mock.h"
 
+static void make_ready(struct mock *m)
+{
+	uint64_t pos = 0;
+
+	while (node_cache_make_ready(m->cache, &pos))
+		;
+}
+
 static void test_model(void **state)
 {
 	static const struct shape *phases[] = {&grow_shape,   &shrink_shape, &big_shape,
@@ -16,6 +24,10 @@ static void test_model(void **state)
 		for (unsigned phase = 0; phase < 6; phase++) {
 			for (unsigned round = 0; round < 12; round++) {
 				random_ops(m, &md, phases[phase], 1 + rnd(600));
+				if (rnd(2)) { /* some change again before the freeze */
+					make_ready(m);
+					random_ops(m, &md, phases[phase], rnd(40));
+				}
 				commit_begin(m);
 				if (rnd(2)) /* changes while the write is under way */
 					random_ops(m, &md, phases[phase], rnd(100));
