@@ -557,6 +557,22 @@ static void make_ready(struct pool *p)
 	} while (more);
 }
 
+/* Older programs take the newest superblock that they understand: when a pool begins to use a
+ * feature that they must refuse, none of the others may be left. */
+static int superblocks_write(struct pool *p)
+{
+	uint64_t has = le64_get(p->sb_next->features_incompat);
+	bool all = has & ~le64_get(p->sb->features_incompat);
+	unsigned tries = 0;
+	int rc = 0;
+
+	for (unsigned i = 0; i < (all ? SB_RING_SLOTS : 1) && !rc; i++)
+		do {
+			rc = sb_write_all(p, p->sb_next);
+		} while (again(p, rc, &tries));
+	return rc;
+}
+
 static int commit_once(struct pool *p, bool clean)
 {
 	struct commit cm = {.p = p};
@@ -603,9 +619,7 @@ static int commit_once(struct pool *p, bool clean)
 			rc = chunk_flush_all(p);
 		} while (again(p, rc, &tries));
 	if (!rc)
-		do {
-			rc = sb_write_all(p, p->sb_next);
-		} while (again(p, rc, &tries));
+		rc = superblocks_write(p);
 	if (!rc)
 		durable(&cm);
 	return rc;

@@ -46,6 +46,8 @@ static int read_all(struct import *im, struct err *e)
 		int rc = sb_read_newest(b, sb, e);
 
 		if (rc) {
+			if (rc == ERR_VERSION)
+				return rc; /* what others say is older */
 			if (!first.code)
 				first = *e;
 			event_emit(im->p, "device-unreadable", "%s", e->text);

@@ -363,6 +363,8 @@ static const struct one {
 	{"walk-snapshots", case_walk_snapshots, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"full-snapshots", case_full_snapshots, NULL, 2, {72 * MIB, 72 * MIB}},
 	{"dead-list-ends", case_dead_list_ends, NULL, 2, {64 * MIB, 64 * MIB}},
+	{"feature-everywhere", case_feature_everywhere, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"feature-unknown", case_feature_unknown, NULL, 2, {32 * MIB, 32 * MIB}},
 };
 
 const char *__asan_default_options(void);

@@ -38,5 +38,7 @@ void case_walk_destroyed(void *rig);
 void case_walk_snapshots(void *rig);
 void case_full_snapshots(void *rig);
 void case_dead_list_ends(void *rig);
+void case_feature_everywhere(void *rig);
+void case_feature_unknown(void *rig);
 
 #endif

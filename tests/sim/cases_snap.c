@@ -1,5 +1,7 @@
 /* cases_snap: single situations with snapshots and long walks. */
+#include <string.h>
 #include "pool/pool_types.h"
+#include "pool/sb.h"
 #include "pool/txn.h"
 #include "pool/vol_types.h"
 #include "pool/walk.h"
@@ -169,4 +171,72 @@ void case_dead_list_ends(void *arg)
 	CHECK(!pool_commit(g->pool));
 	case_check(g);
 	CHECK(!rig_export(g, &e));
+}
+
+/* ---- features ---- */
+
+#define SB_BLOCKS (SB_SIZE / 4096)
+
+static uint64_t sb_block(const struct rig *g, unsigned disk, unsigned i)
+{
+	uint64_t end = sim_disk_blocks(g->disk[disk]) - SB_RING_BYTES / 4096;
+	return (i < SB_RING_SLOTS ? 0 : end) + i % SB_RING_SLOTS * SB_BLOCKS;
+}
+
+/* The i-th superblock of a disk. False: there is none. */
+static bool sb_peek(const struct rig *g, unsigned disk, unsigned i, uint8_t *ret_buf)
+{
+	for (unsigned b = 0; b < SB_BLOCKS; b++) {
+		const uint8_t *d = sim_disk_peek(g->disk[disk], sb_block(g, disk, i) + b);
+		if (!d)
+			return false;
+		memcpy(ret_buf + b * 4096, d, 4096);
+	}
+	return !sb_validate((const struct sb_disk *)(const void *)ret_buf, NULL);
+}
+
+/* With the first snapshot no superblock is left that a program without them would take. */
+void case_feature_everywhere(void *arg)
+{
+	static _Alignas(4096) uint8_t buf[SB_SIZE];
+	const struct sb_disk *sb = (const struct sb_disk *)(const void *)buf;
+	struct rig *g = arg;
+	const char *name = "v@1";
+	struct err e = {0};
+	case_start(g);
+	vol_close(case_volume(g, "v", 2));
+	for (unsigned i = 0; i < SB_RING_SLOTS; i++)
+		CHECK(!pool_commit(g->pool));
+	CHECK(sb_peek(g, 1, SB_RING_SLOTS, buf) && !le64_get(sb->features_incompat));
+	CHECK(!vol_snapshot_create(g->pool, &name, 1, &e));
+	for (unsigned i = 0; i < 2 * g->ndisks * SB_RING_SLOTS; i++)
+		CHECK(!sb_peek(g, i % g->ndisks, i / g->ndisks, buf) ||
+		      le64_get(sb->features_incompat) == SB_FEATURE_SNAPS);
+	CHECK(!rig_export(g, &e));
+}
+
+/* A pool that has gone on with a newer program is refused, not taken as it was before. */
+void case_feature_unknown(void *arg)
+{
+	static _Alignas(4096) uint8_t buf[SB_SIZE], newest[SB_SIZE];
+	struct sb_disk *sb = (struct sb_disk *)(void *)newest;
+	struct rig *g = arg;
+	struct err e = {0};
+	unsigned at = 0;
+	case_start(g);
+	vol_close(case_volume(g, "v", 2));
+	CHECK(!rig_export(g, &e));
+	memset(newest, 0, sizeof(newest));
+	for (unsigned i = 0; i < 2 * SB_RING_SLOTS; i++)
+		if (sb_peek(g, 1, i, buf) && sb_newer((struct sb_disk *)(void *)buf, sb)) {
+			memcpy(newest, buf, SB_SIZE);
+			at = i;
+		}
+	sb->features_incompat = le64_of(1ull << 63);
+	sb->seq = le64_of(le64_get(sb->seq) + 1);
+	sb_seal(sb, le32_get(sb->own_dev));
+	for (unsigned b = 0; b < SB_BLOCKS; b++)
+		sim_disk_poke(g->disk[1], sb_block(g, 1, at) + b, newest + b * 4096);
+	CHECK(rig_import(g, &e) == ERR_VERSION);
+	CHECK(strstr(e.text, "does not know"));
 }
