@@ -4,33 +4,33 @@
 #include <sys/stat.h>
 #include "fs/fs_orphan.h"
 
-static int super_load(struct fs *fs, const struct btree_item *it)
+/* -ENOENT: there is none. */
+static int load_fn(struct vol *v, void *arg)
 {
-	const struct fs_super_disk *d = it->value;
-	int r = fs_item_validate(it);
+	struct fs *fs = arg;
+	const struct fs_super_disk *d;
+	struct btree_item it;
+	int r = vol_get(v, fs_key(FS_OBJ_META, FS_KEY_SUPER, 0), &it);
 
 	if (!r)
-		memcpy(fs->hash_key, d->hash_key, sizeof(fs->hash_key));
-	return r;
+		r = fs_item_validate(&it);
+	if (r)
+		return r;
+	d = it.value;
+	memcpy(fs->hash_key, d->hash_key, sizeof(fs->hash_key));
+	return 0;
 }
 
-/* Load the super item, or make it and the root directory. */
-static int open_fn(struct vol *v, void *arg)
+/* The super item and the root directory of an empty volume. */
+static int make_fn(struct vol *v, void *arg)
 {
 	struct fs *fs = arg;
 	struct fs_super_disk super = {.version = FS_VERSION};
 	struct fs_tx_inode *root;
 	struct btree_item it;
 	struct fs_tx t;
-	int r = vol_get(v, fs_key(FS_OBJ_META, FS_KEY_SUPER, 0), &it);
+	int r = vol_seek_ge(v, KEY_MIN, &it);
 
-	if (!r)
-		return super_load(fs, &it);
-	if (r != -ENOENT)
-		return r;
-	if (fs->o.read_only)
-		return -EROFS;
-	r = vol_seek_ge(v, KEY_MIN, &it);
 	if (!r)
 		return ERR_FORMAT; /* items, but no super */
 	if (r != -ENOENT)
@@ -52,6 +52,16 @@ static int open_fn(struct vol *v, void *arg)
 	return r;
 }
 
+/* Without a change when there is something: that works on a full pool. */
+static int super_open(struct fs *fs)
+{
+	int r = vol_query(fs->vol, load_fn, fs);
+
+	if (r != -ENOENT)
+		return r;
+	return fs->o.read_only ? -EROFS : vol_change(fs->vol, true, make_fn, fs);
+}
+
 int fs_open(struct vol *v, const struct fs_options *o, struct fs **ret_fs, struct err *e)
 {
 	struct fs *fs = calloc(1, sizeof(*fs));
@@ -64,7 +74,7 @@ int fs_open(struct vol *v, const struct fs_options *o, struct fs **ret_fs, struc
 	lock_init(&fs->lock);
 	r = fs_node_table_init(fs);
 	if (!r)
-		r = o->read_only ? vol_query(v, open_fn, fs) : vol_change(v, true, open_fn, fs);
+		r = super_open(fs);
 	if (!r)
 		r = fs_reaper_start(fs);
 	if (r) {

@@ -1,5 +1,8 @@
 /* A flat directory with one file per block volume of a pool.
  *
+ * Snapshots are there under their names, VOLUME@NAME, read-only; the directory does not list them,
+ * since there may be very many and who copies all images does not mean them.
+ *
  * Node 1 is the directory; a file's node id is its volume's id + IMAGES_FIRST. A node remembers
  * the name its volume had when it was looked up; names expire after a second, attributes at once,
  * so that volumes appear, vanish and change names under the kernel's eyes. While a file is open it
@@ -128,7 +131,7 @@ static void volume_attr(const struct vol_info *v, struct fs_attr *a, uint64_t *r
 	*a = (struct fs_attr){
 		.ino = v->id + IMAGES_FIRST,
 		.generation = v->id,
-		.mode = S_IFREG | 0600,
+		.mode = S_IFREG | (v->snapshot ? 0400 : 0600),
 		.nlink = 1,
 		.uid = v->owner_uid,
 		.size = v->size_bytes,
@@ -181,6 +184,7 @@ static struct image *image_ref(struct images *im, const struct vol_info *v)
 	}
 	if (i) {
 		snprintf(i->name, sizeof(i->name), "%s", v->name);
+		i->snapshot = v->snapshot;
 		i->lookups++;
 	}
 	lock_drop(&im->lock);

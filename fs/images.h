@@ -9,6 +9,7 @@ struct image { /* a node the kernel knows */
 	struct images *im;
 	uint64_t ino;
 	char name[VOL_NAME_MAX + 1];
+	bool snapshot; /* read-only */
 	uint64_t lookups, opens;
 	struct vol *vol; /* while opens > 0 */
 	_Atomic uint64_t size_bytes;
@@ -28,7 +29,7 @@ struct images {
 struct image *images_find(struct images *im, uint64_t ino);
 /* Drop n references; free the node when none is left and it is not open. */
 void images_forget_node(struct images *im, uint64_t ino, uint64_t n);
-/* A block volume by name, or when that is NULL by id. -ENOENT. */
+/* A block volume or a snapshot of one by name, or when that is NULL by id. -ENOENT. */
 int images_find_volume(struct images *im, const char *name, uint64_t id, struct vol_info *ret_i);
 
 void images_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

@@ -98,6 +98,10 @@ void images_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		r = -EROFS;
 	if (!r)
 		r = image_open(s->images, ino, &i);
+	if (!r && i->snapshot && (fi->flags & O_ACCMODE) != O_RDONLY) {
+		image_close(i);
+		r = -EROFS;
+	}
 	if (r)
 		reply_err(req, r);
 	else if (reply_open(req, i, reply_fopen_flags(fi->flags)))

@@ -154,6 +154,12 @@ int mount_options_parse(const char *text, struct mount_options *ret_o, struct er
 	return 0;
 }
 
+void mount_options_read_only(struct mount_options *o)
+{
+	o->flags |= MS_RDONLY;
+	o->read_only = true;
+}
+
 static int mountpoint_check(const char *mountpoint, struct err *e)
 {
 	struct stat st;

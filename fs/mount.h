@@ -31,6 +31,9 @@ struct mount_options {
  * accepted and ignored. -EINVAL and a text that names the option otherwise. */
 int mount_options_parse(const char *text, struct mount_options *ret_o, struct err *e);
 
+/* As if "ro" had been given last: what is mounted cannot be changed anyway. */
+void mount_options_read_only(struct mount_options *o);
+
 /* Mount at mountpoint, which must be a directory. images: an image directory, not a tree. source
  * "tank/home" is what /proc/mounts shows. *ret_fd is the descriptor for the daemon. Errors:
  * -ENOENT, -ENOTDIR, -EBUSY (dead mount there; run mount_umount), -EPERM, -EIO (fusermount3

@@ -80,6 +80,7 @@ struct btree {
 				 or after btree_seal */
 	uint8_t level;	      /* of the root; 0 when leaf or empty */
 	bool dirty;	      /* changed since the last btree_seal */
+	uint64_t pinned;      /* nodes born up to this transaction are shown by a snapshot too */
 	struct node_ptr need; /* set with ERR_NEED_NODE */
 	uint8_t need_level;
 };

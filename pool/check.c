@@ -5,6 +5,7 @@
  * references says (once, unless it is shared), met but free, or used and never met is a problem. */
 #include <stdarg.h>
 #include <string.h>
+#include "pool/check_dead.h"
 #include "pool/chunk.h"
 #include "pool/event.h"
 #include "pool/refs.h"
@@ -38,6 +39,9 @@ struct check {
 	struct seen *hash[SEEN_HASH];
 	uint8_t *buf;
 	uint64_t vol_id;
+	enum walk_kind kind; /* of the tree being walked */
+	struct check_dead dead;
+	bool new_tree;
 	struct {
 		struct addr addr;
 		uint64_t start;
@@ -119,6 +123,28 @@ static int meet(struct check *c, struct addr a, uint32_t blocks, const char *wha
 	return 0;
 }
 
+/* What a snapshot shows belongs to its volume, or to its dead list. */
+static int meet_again(struct check *c, struct addr a, uint32_t blocks, const char *what)
+{
+	uint32_t first = addr_block(a), missing = 0;
+	struct seen *s;
+
+	if (!addr_chunk(a) || first + blocks > c->p->chunk_blocks) {
+		problem(c, "%s: address %llx is outside every chunk", what,
+			(unsigned long long)a.v);
+		return 0;
+	}
+	s = seen_get(c, addr_chunk(a));
+	if (!s)
+		return -ENOMEM;
+	for (uint32_t i = first; i < first + blocks; i++)
+		missing += !bit_get(s->met, i);
+	if (missing)
+		problem(c, "%s: a snapshot shows %u blocks at %llx that nothing keeps", what,
+			missing, (unsigned long long)a.v);
+	return 0;
+}
+
 /* Read every current member of a block run and verify. */
 static void verify_members(struct check *c, struct addr a, uint32_t blocks, chunk_verify_fn *fn,
 			   void *arg, const char *what)
@@ -180,6 +206,8 @@ static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint
 	c->r->nodes++;
 	if (c->deep)
 		verify_members(c, ptr->addr, NODE_BLOCKS, verify_node, &na, what);
+	if (c->kind == WALK_SNAPSHOT)
+		return meet_again(c, ptr->addr, NODE_BLOCKS, what);
 	return meet(c, ptr->addr, NODE_BLOCKS, what, &fresh);
 }
 
@@ -303,8 +331,9 @@ static int extent_item(struct check *c, uint64_t tree_id, const struct btree_ite
 		return 0;
 	}
 	c->r->extents++;
-	if (c->vol_id != tree_id || c->last_object != it->key.object) {
+	if (c->new_tree || c->vol_id != tree_id || c->last_object != it->key.object) {
 		c->vol_id = tree_id;
+		c->new_tree = false;
 		c->last_object = it->key.object;
 		c->last_end = 0;
 		memset(c->lz4, 0, sizeof c->lz4);
@@ -318,17 +347,65 @@ static int extent_item(struct check *c, uint64_t tree_id, const struct btree_ite
 		if (lz4_met(c, &x))
 			return 0;
 	}
-	rc = meet(c, x.addr, x.stored_blocks, what, &fresh);
-	c->r->data_blocks += fresh;
+	fresh = 1;
+	if (c->kind == WALK_SNAPSHOT)
+		rc = meet_again(c, x.addr, x.stored_blocks, what);
+	else
+		rc = meet(c, x.addr, x.stored_blocks, what, &fresh);
+	c->r->data_blocks += c->kind == WALK_SNAPSHOT ? 0 : fresh;
 	if (!rc && c->deep && fresh)
 		verify_members(c, x.addr, x.stored_blocks, verify_extent, &x, what);
+	return rc;
+}
+
+static int dead_item(struct check *c, uint64_t tree_id, const struct btree_item *it)
+{
+	struct snap_dead d;
+	uint32_t fresh;
+	char what[96];
+	int rc;
+
+	snprintf(what, sizeof what, "dead list %llu of transaction %llu",
+		 (unsigned long long)tree_id, (unsigned long long)it->key.object);
+	if (snap_dead_decode(it, &d)) {
+		problem(c, "%s: invalid entry", what);
+		return 0;
+	}
+	if (!check_dead_shown(&c->dead, tree_id, &d))
+		problem(c, "%s: no snapshot shows what was born in %llu and died in %llu", what,
+			(unsigned long long)d.birth, (unsigned long long)d.died);
+	rc = meet(c, d.addr, d.blocks, what, &fresh);
+	c->r->data_blocks += d.is_node ? 0 : fresh;
+	return rc;
+}
+
+static void on_tree(void *arg, uint64_t tree_id, enum walk_kind kind)
+{
+	struct check *c = arg;
+
+	(void)tree_id;
+	c->kind = kind;
+	c->new_tree = true;
+}
+
+static int record_item(struct check *c, const struct btree_item *it)
+{
+	struct vol *v;
+	int rc = vol_record_decode(c->p, it, &v);
+
+	if (!rc) {
+		rc = check_dead_record(&c->dead, v);
+		vol_free(v);
+	} else if (rc != -ENOMEM) {
+		problem(c, "volume record %llu is invalid", (unsigned long long)it->key.object);
+		rc = 0;
+	}
 	return rc;
 }
 
 static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 {
 	struct check *c = arg;
-	struct vol *v;
 
 	if (tree_id == TREE_MAP)
 		return map_item(c, it);
@@ -336,18 +413,10 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 		return space_item(c, it);
 	if (tree_id == TREE_ROOT && it->key.object < TREE_VOLUME_FIRST)
 		return 0;
-	if (tree_id == TREE_ROOT) {
-		int rc = vol_record_decode(c->p, it, &v);
-
-		if (rc == -ENOMEM)
-			return rc;
-		if (rc)
-			problem(c, "volume record %llu is invalid",
-				(unsigned long long)it->key.object);
-		else
-			vol_free(v);
-		return 0;
-	}
+	if (tree_id == TREE_ROOT)
+		return record_item(c, it);
+	if (c->kind == WALK_DEAD)
+		return dead_item(c, tree_id, it);
 	return it->key.type == VOL_KEY_EXTENT ? extent_item(c, tree_id, it) : 0;
 }
 
@@ -403,7 +472,7 @@ static void seen_free(struct check *c)
 int pool_check(struct pool *p, bool deep, FILE *out, pool_progress_fn *progress, void *arg,
 	       struct pool_check_result *r, struct err *e)
 {
-	const struct walk_ops ops = {on_node, on_item, on_bad};
+	const struct walk_ops ops = {on_tree, on_node, on_item, on_bad};
 	struct check *c = calloc(1, sizeof *c);
 	struct sb_disk *sb = malloc(sizeof *sb);
 	struct txn *t;
@@ -431,6 +500,7 @@ int pool_check(struct pool *p, bool deep, FILE *out, pool_progress_fn *progress,
 	}
 	if (c) {
 		seen_free(c);
+		check_dead_fini(&c->dead);
 		free(c->buf);
 	}
 	free(c);

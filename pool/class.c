@@ -22,6 +22,9 @@ static bool in_use(const struct pool *p, unsigned class)
 	for (const struct vol *v = p->vols; v; v = v->next)
 		if (v->class == class)
 			return true;
+	for (const struct vol *s = p->snaps; s; s = s->next)
+		if (s->class == class)
+			return true;
 	for (unsigned k = 1; k <= COPIES_MAX; k++) {
 		unsigned policy = policy_of(k, class);
 
@@ -73,13 +76,20 @@ unsigned class_usable_devs(const struct pool *p, unsigned class)
 	return usable_named(p, p->classes[class]);
 }
 
-const struct vol *class_needs(const struct pool *p, const struct dev *d)
+static const struct vol *needs_in(const struct pool *p, const struct vol *v, const struct dev *d)
 {
-	for (const struct vol *v = p->vols; v; v = v->next)
+	for (; v; v = v->next)
 		if (v->class && !v->destroying && counts(d) && class_holds(p, v->class, d) &&
 		    class_usable_devs(p, v->class) <= v->copies)
 			return v;
 	return NULL;
+}
+
+const struct vol *class_needs(const struct pool *p, const struct dev *d)
+{
+	const struct vol *v = needs_in(p, p->vols, d);
+
+	return v ? v : needs_in(p, p->snaps, d);
 }
 
 int class_check_copies(const struct pool *p, const char *name, unsigned copies, struct err *e)

@@ -7,6 +7,7 @@
 #include "pool/flush.h"
 #include "pool/ilog.h"
 #include "pool/sb.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -62,6 +63,8 @@ static int step_volume(struct pool *p, void *arg)
 	if (rc)
 		return rc;
 	btree_seal(&v->tree, collect_node, cm);
+	btree_seal(&v->dead, collect_node, cm);
+	snap_take(v, cm->txn->nr);
 	vol_record_encode(v, rec);
 	rc = btree_put(&p->root, k, rec, sizeof rec);
 	if (!rc)
@@ -69,18 +72,51 @@ static int step_volume(struct pool *p, void *arg)
 	return rc;
 }
 
-static int freeze_volumes(struct commit *cm)
+static int step_dead(struct pool *p, void *arg)
 {
-	for (cm->v = cm->p->vols; cm->v; cm->v = cm->v->next) {
+	struct commit *cm = arg;
+
+	return snap_apply_dead(p, cm->v);
+}
+
+/* What volumes let go of and snapshots show, into the dead lists. */
+static int freeze_dead(struct commit *cm)
+{
+	for (;;) {
 		int rc;
 
-		if (cm->v->reaped || (!cm->v->rec_dirty && !cm->v->tree.dirty))
+		lock_take(&cm->p->lock);
+		cm->v = snap_next_dead(cm->p);
+		lock_drop(&cm->p->lock);
+		if (!cm->v)
+			return 0;
+		rc = step(cm, &cm->v->dead, step_dead);
+		if (rc)
+			return rc;
+	}
+}
+
+static int freeze_list(struct commit *cm, struct vol *list)
+{
+	for (cm->v = list; cm->v; cm->v = cm->v->next) {
+		int rc;
+
+		if (cm->v->reaped ||
+		    (!cm->v->rec_dirty && !cm->v->tree.dirty && !cm->v->dead.dirty))
 			continue;
 		rc = step(cm, &cm->p->root, step_volume);
 		if (rc)
 			return rc;
 	}
 	return 0;
+}
+
+/* Snapshots are taken while their volumes are sealed, so they come behind. */
+static int freeze_volumes(struct commit *cm)
+{
+	int rc = freeze_list(cm, cm->p->vols);
+
+	return rc ? rc : freeze_list(cm, cm->p->snaps);
 }
 
 static int step_chunk_map(struct pool *p, void *arg)
@@ -273,8 +309,9 @@ static void fill_sb(struct pool *p, struct sb_disk *sb, uint64_t txn, bool clean
 	root_to_disk(&p->space, &sb->space);
 	root_to_disk(&p->root, &sb->root);
 	class_to_sb(p, sb);
-	if (p->refs_used)
-		sb->features_incompat = le64_of(le64_get(sb->features_incompat) | SB_FEATURE_REFS);
+	sb->features_incompat =
+		le64_of(le64_get(sb->features_incompat) | (p->refs_used ? SB_FEATURE_REFS : 0) |
+			(p->snaps_used ? SB_FEATURE_SNAPS : 0));
 	for (unsigned k = 1; k <= COPIES_MAX; k++)
 		for (unsigned f = 0; f < CHUNK_FREE_CLASSES; f++)
 			for (struct chunk *c = p->lists[CHUNK_BOOT][k].by_free[f]; c;
@@ -291,6 +328,8 @@ static int freeze(struct commit *cm, bool clean)
 	unsigned tries = 0;
 	int rc = remove_empty_chunks(cm);
 
+	if (!rc)
+		rc = freeze_dead(cm);
 	if (!rc)
 		rc = freeze_volumes(cm);
 	if (!rc)
@@ -518,6 +557,22 @@ static void make_ready(struct pool *p)
 	} while (more);
 }
 
+/* Older programs take the newest superblock that they understand: when a pool begins to use a
+ * feature that they must refuse, none of the others may be left. */
+static int superblocks_write(struct pool *p)
+{
+	uint64_t has = le64_get(p->sb_next->features_incompat);
+	bool all = has & ~le64_get(p->sb->features_incompat);
+	unsigned tries = 0;
+	int rc = 0;
+
+	for (unsigned i = 0; i < (all ? SB_RING_SLOTS : 1) && !rc; i++)
+		do {
+			rc = sb_write_all(p, p->sb_next);
+		} while (again(p, rc, &tries));
+	return rc;
+}
+
 static int commit_once(struct pool *p, bool clean)
 {
 	struct commit cm = {.p = p};
@@ -555,6 +610,7 @@ static int commit_once(struct pool *p, bool clean)
 		 * to come back to. */
 		lock_take(&p->lock);
 		nodes_written_locked(&cm);
+		snap_give_up(p, cm.txn->nr);
 		lock_drop(&p->lock);
 		return ERR_LAST;
 	}
@@ -563,9 +619,7 @@ static int commit_once(struct pool *p, bool clean)
 			rc = chunk_flush_all(p);
 		} while (again(p, rc, &tries));
 	if (!rc)
-		do {
-			rc = sb_write_all(p, p->sb_next);
-		} while (again(p, rc, &tries));
+		rc = superblocks_write(p);
 	if (!rc)
 		durable(&cm);
 	return rc;

@@ -361,7 +361,7 @@ int vol_set_copies(struct pool *p, const char *name, uint8_t copies, struct err 
 
 	if (copies < 1 || copies > COPIES_MAX)
 		return err_set(e, -EINVAL, "copies=%u: 1 to %u", copies, COPIES_MAX);
-	rc = vol_open(p, name, &v, e);
+	rc = vol_open_to_change(p, name, &v, e);
 	if (rc)
 		return rc;
 	rc = policy_change(v, copies, NULL, e);
@@ -375,6 +375,7 @@ struct tally {
 	uint64_t object, lblk;
 	bool end;
 	unsigned policy;
+	bool pinned;	       /* the volume has snapshots */
 	uint64_t other_blocks; /* stored under another policy */
 	uint64_t raw_there;    /* copies of those that give room in the policy's class when freed */
 	struct vol_compliance *r;
@@ -384,7 +385,7 @@ static void tally_other(struct tally *t, const struct pool *p, const struct chun
 			const struct extent *x)
 {
 	t->other_blocks += x->stored_blocks;
-	if (c && c->shared) /* others may hold on to it */
+	if (t->pinned || (c && c->shared)) /* others may hold on to it */
 		return;
 	for (unsigned i = 0; c && i < c->nmembers; i++)
 		if (class_holds(p, policy_class(t->policy), &p->devs[c->m[i].dev]))
@@ -429,6 +430,7 @@ static int tally(struct vol *v, struct tally *t)
 	int rc;
 
 	memset(t->r, 0, sizeof *t->r);
+	t->pinned = v->tree.pinned;
 	do {
 		rc = vol_query(v, step_tally, t);
 	} while (!rc && !t->end);
@@ -483,7 +485,7 @@ int vol_set_class(struct pool *p, const char *name, const char *class_name, stru
 
 	if (strlen(class_name) > VOL_CLASS_MAX)
 		return err_set(e, -EINVAL, "a class name has at most %u characters", VOL_CLASS_MAX);
-	rc = vol_open(p, name, &v, e);
+	rc = vol_open_to_change(p, name, &v, e);
 	if (rc)
 		return rc;
 	lock_take(&p->lock);

@@ -7,6 +7,7 @@
 #include "pool/journal.h"
 #include "pool/refs.h"
 #include "pool/sb.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -60,6 +61,8 @@ static void item_to_text(FILE *f, uint64_t tree_id, uint8_t level, const struct 
 			set += (unsigned)__builtin_popcount(b[i]);
 		fprintf(f, "bitmap of chunk %" PRIx64 ": %u of %u blocks used", it->key.object, set,
 			it->len * 8u);
+	} else if (it->key.type == SNAP_KEY_NODE || it->key.type == SNAP_KEY_EXTENT) {
+		snap_dead_to_text(f, it);
 	} else if (it->key.type == VOL_KEY_EXTENT) {
 		extent_to_text(f, it);
 	} else if (pool_dump_item_text) {
@@ -94,6 +97,27 @@ static int dump_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uin
 	return 0;
 }
 
+/* VOLUME, VOLUME@SNAPSHOT, or VOLUME@ for what it let go of and snapshots show. */
+static int find_volume_tree(struct pool *p, const char *name, uint64_t *ret_id,
+			    struct node_ptr *ret_root, uint8_t *ret_level)
+{
+	const struct btree *bt = NULL;
+	const struct vol *v = strchr(name, '@') ? snap_find(p, name) : p->vols;
+
+	for (; !strchr(name, '@') && v && strcmp(v->name, name); v = v->next)
+		;
+	if (v)
+		bt = &v->tree;
+	else if (strchr(name, '@') && !strchr(name, '@')[1] && (v = snap_origin_named(p, name)))
+		bt = &v->dead;
+	if (!bt)
+		return -ENOENT;
+	*ret_id = bt->tree_id;
+	*ret_root = bt->root;
+	*ret_level = bt->level;
+	return 0;
+}
+
 static int find_tree(struct pool *p, const char *name, uint64_t *ret_id, struct node_ptr *ret_root,
 		     uint8_t *ret_level)
 {
@@ -107,19 +131,12 @@ static int find_tree(struct pool *p, const char *name, uint64_t *ret_id, struct 
 			*ret_level = r[i]->level;
 			return 0;
 		}
-	for (struct vol *v = p->vols; v; v = v->next)
-		if (!strcmp(v->name, name)) {
-			*ret_id = v->id;
-			*ret_root = v->tree.root;
-			*ret_level = v->tree.level;
-			return 0;
-		}
-	return -ENOENT;
+	return find_volume_tree(p, name, ret_id, ret_root, ret_level);
 }
 
 static int dump_tree(struct pool *p, const char *name, FILE *f, struct err *e)
 {
-	const struct walk_ops ops = {dump_node, dump_item, dump_bad};
+	const struct walk_ops ops = {NULL, dump_node, dump_item, dump_bad};
 	struct node_ptr root;
 	uint64_t id;
 	uint8_t level;
@@ -138,7 +155,9 @@ static int dump_tree(struct pool *p, const char *name, FILE *f, struct err *e)
 	if (!rc)
 		rc = walk_tree(p, id, root, level, 0, &ops, f);
 	else
-		err_set(e, rc, "no tree '%s'; there are map, space, root and the volumes", name);
+		err_set(e, rc,
+			"no tree '%s'; there are map, space, root, the volumes and snapshots",
+			name);
 	txn_read_end(p, t);
 	return rc;
 }

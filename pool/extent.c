@@ -1,6 +1,7 @@
 #include "pool/extent.h"
 #include <string.h>
 #include "pool/chunk.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 
 #define OLD_MAX 100 /* items one replace can meet: 32 + 2 edges + 2 windows of siblings */
@@ -115,6 +116,7 @@ int extent_lookup(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end_lb
 struct old {
 	uint64_t lblk;
 	struct addr addr;
+	uint64_t birth;
 	uint16_t blocks, stored, skip;
 	uint8_t codec;
 	bool lz4_shared;
@@ -181,7 +183,8 @@ static int plan_add(struct plan *pl, const struct extent *x, uint64_t lblk, uint
 {
 	struct old *o = &pl->old[pl->count++];
 
-	*o = (struct old){x->lblk, x->addr, x->blocks, x->stored_blocks, x->skip, x->codec, false};
+	*o = (struct old){x->lblk,	    x->addr, x->birth, x->blocks,
+			  x->stored_blocks, x->skip, x->codec, false};
 	if (x->lblk < lblk)
 		keep_left(pl, x, lblk);
 	if (x->lblk + x->blocks > end)
@@ -248,6 +251,16 @@ static int plan_prepare(struct vol *v, uint64_t object, const struct plan *pl,
 	return rc;
 }
 
+/* The volume's own reference to these blocks ends; a snapshot may show them still. */
+static void let_go(struct vol *v, const struct old *o, struct addr a, uint32_t blocks)
+{
+	if (snap_shows(&v->tree, o->birth))
+		snap_let_go(v->p, v->tree.tree_id, a, blocks, o->birth, false);
+	else
+		space_free(v->p, a, blocks, false);
+	v->used_blocks -= blocks;
+}
+
 static void free_old(struct vol *v, struct plan *pl, unsigned i, uint64_t lblk, uint64_t end)
 {
 	struct old *o = &pl->old[i];
@@ -266,9 +279,7 @@ static void free_old(struct vol *v, struct plan *pl, unsigned i, uint64_t lblk, 
 	}
 	v->logical_blocks -= to - from;
 	if (o->codec == EXTENT_RAW) {
-		space_free(v->p, addr_add(o->addr, (uint32_t)(from - o->lblk)),
-			   (uint32_t)(to - from), false);
-		v->used_blocks -= to - from;
+		let_go(v, o, addr_add(o->addr, (uint32_t)(from - o->lblk)), (uint32_t)(to - from));
 		return;
 	}
 	if (o->lz4_shared)
@@ -278,8 +289,7 @@ static void free_old(struct vol *v, struct plan *pl, unsigned i, uint64_t lblk, 
 		if (pl->old[k].codec == EXTENT_LZ4 && addr_eq(pl->old[k].addr, o->addr) &&
 		    pl->old[k].lblk - pl->old[k].skip == o->lblk - o->skip)
 			return;
-	space_free(v->p, o->addr, o->stored, false);
-	v->used_blocks -= o->stored;
+	let_go(v, o, o->addr, o->stored);
 }
 
 static int put_extent(struct vol *v, uint64_t object, const struct extent *x)

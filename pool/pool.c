@@ -56,12 +56,19 @@ struct pool *pool_alloc(const struct pool_options *o)
 	return p;
 }
 
-void pool_free(struct pool *p)
+static void vols_free(struct vol *v)
 {
-	for (struct vol *v = p->vols, *next; v; v = next) {
+	for (struct vol *next; v; v = next) {
 		next = v->next;
 		vol_free(v);
 	}
+}
+
+void pool_free(struct pool *p)
+{
+	vols_free(p->vols);
+	vols_free(p->snaps);
+	vols_free(p->snaps_pending);
 	chunk_table_free(p);
 	txn_fini(p);
 	node_cache_destroy(p->cache);
@@ -209,6 +216,8 @@ static unsigned vol_refs(struct pool *p)
 	unsigned n = 0;
 
 	for (struct vol *v = p->vols; v; v = v->next)
+		n += v->refs;
+	for (struct vol *v = p->snaps; v; v = v->next)
 		n += v->refs;
 	return n;
 }

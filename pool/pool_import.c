@@ -46,6 +46,8 @@ static int read_all(struct import *im, struct err *e)
 		int rc = sb_read_newest(b, sb, e);
 
 		if (rc) {
+			if (rc == ERR_VERSION)
+				return rc; /* what others say is older */
 			if (!first.code)
 				first = *e;
 			event_emit(im->p, "device-unreadable", "%s", e->text);
@@ -361,6 +363,7 @@ static void sb_take(struct pool *p, const struct sb_disk *sb)
 	p->sb_seq = le64_get(sb->seq);
 	p->log_epoch = le64_get(sb->log_epoch);
 	class_from_sb(p, sb);
+	p->snaps_used = le64_get(sb->features_incompat) & SB_FEATURE_SNAPS;
 	p->refs_used = le64_get(sb->features_incompat) & SB_FEATURE_REFS;
 }
 

@@ -6,6 +6,7 @@
  */
 #include "pool/chunk.h"
 #include "pool/pool_impl.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -59,7 +60,8 @@ static int step_load_vol(struct pool *p, void *arg)
 		rc = vol_record_decode(p, &it, &v);
 		if (rc)
 			return rc;
-		if (v->tree.root.birth > p->durable_txn || v->reserved_blocks >> 51) {
+		if (v->tree.root.birth > p->durable_txn || v->dead.root.birth > p->durable_txn ||
+		    v->reserved_blocks >> 51) {
 			vol_free(v);
 			return ERR_FORMAT;
 		}
@@ -160,5 +162,7 @@ int pool_load(struct pool *p, struct err *e)
 	if (rc)
 		return err_set(e, rc, "read the space bitmaps: %s", err_str(rc));
 	rc = load_range(p, &p->root, step_load_vol, TREE_VOLUME_FIRST, UINT64_MAX);
+	if (!rc)
+		rc = snap_load(p);
 	return rc ? err_set(e, rc, "read the list of volumes: %s", err_str(rc)) : 0;
 }

@@ -115,6 +115,12 @@ struct free_ext {
 	uint32_t blocks;
 	uint32_t kind;
 };
+struct dead_ext { /* let go of, and shown by a snapshot: snap.h */
+	uint64_t tree_id, birth;
+	struct addr addr;
+	uint32_t blocks;
+	bool is_node;
+};
 struct slot_free {
 	uint16_t dev;
 	uint32_t slot;
@@ -126,6 +132,8 @@ struct txn {
 	bool durable;
 	struct free_ext *frees;
 	size_t frees_count, frees_cap, frees_done;
+	struct dead_ext *dead; /* for dead lists */
+	size_t dead_count, dead_cap, dead_done;
 	size_t refs_nodes; /* about so many nodes will change with counts of references */
 	struct slot_free *slots;
 	size_t slots_count, slots_cap;
@@ -188,6 +196,8 @@ struct pool {
 	bool reap_wanted;
 	bool any_reservation; /* some volume has, or had, a reservation */
 	bool refs_used;	      /* extents are, or were, shared */
+	bool snaps_used;      /* a snapshot was taken, ever */
+	uint64_t snap_newest; /* the newest commit that a snapshot shows; 0: none */
 	unsigned exact_walks; /* that must meet all that is in use: nothing is shared meanwhile */
 
 	struct pool_scrub_status scrub;
@@ -250,6 +260,9 @@ struct pool {
 	struct arena arena;
 	struct vol *vols; /* all volumes, by id ascending */
 	struct vol *vols_last;
+	struct vol *snaps; /* all snapshots, likewise: apart, for there may be very many */
+	struct vol *snaps_last;
+	struct vol *snaps_pending; /* asked for */
 	unsigned flush_jobs, flush_writes;
 	bool flush_wanted;
 	struct waitq flusher_waiters;

@@ -1,6 +1,7 @@
 /* rescue_vol: volumes, from their records, old ones too, and from nodes that no record names. */
 #include <string.h>
 #include "pool/rescue_impl.h"
+#include "pool/snap_format.h"
 
 static int records_of_leaf(struct rescue *r, const uint8_t *buf)
 {
@@ -12,7 +13,8 @@ static int records_of_leaf(struct rescue *r, const uint8_t *buf)
 		int rc;
 
 		page_item(buf, i, &it);
-		if (it.key.object < TREE_VOLUME_FIRST || vol_record_view(&it, &rec.rec))
+		if (it.key.object < TREE_VOLUME_FIRST || vol_record_view(&it, &rec.rec) ||
+		    rec.rec.origin)
 			continue;
 		rc = rescue_grow(&r->recs, r->nrecs, &r->cap_recs, sizeof rec);
 		if (rc)
@@ -168,7 +170,7 @@ int rescue_view_open(struct rescue *r, uint64_t vol_id, struct rescue_view **ret
 
 /* ---- the list ---- */
 
-/* Type and size of a volume without a record, from its items. */
+/* Type and size of a volume without a record, from its items. -ENOENT: it is none. */
 static int guess(struct rescue *r, struct rescue_vol *v, struct rescue_view *view)
 {
 	struct rescue_cursor c;
@@ -184,6 +186,10 @@ static int guess(struct rescue *r, struct rescue_vol *v, struct rescue_view *vie
 		return rc;
 	rescue_seek(&c, KEY_MIN);
 	while (!rescue_next(&c, &it)) {
+		if (it.key.type == SNAP_KEY_NODE || it.key.type == SNAP_KEY_EXTENT) {
+			rc = -ENOENT; /* a dead list */
+			break;
+		}
 		if (it.key.type < VOL_KEY_EXTENT)
 			v->type = VOL_TYPE_FS; /* block volumes have no other items */
 		else if (!extent_decode(&it, &x) && it.key.object == VOL_BLOCK_OBJECT)
@@ -194,7 +200,7 @@ static int guess(struct rescue *r, struct rescue_vol *v, struct rescue_view *vie
 	if (v->type == VOL_TYPE_FS)
 		v->size_bytes = 0;
 	rescue_cursor_fini(&c);
-	return 0;
+	return rc;
 }
 
 static int vol_add(struct rescue *r, uint64_t id, const struct rescue_record *rec)
@@ -224,7 +230,7 @@ static int vol_add(struct rescue *r, uint64_t id, const struct rescue_record *re
 	rescue_view_close(view);
 	if (!rc)
 		r->vols[r->nvols++] = v;
-	return rc;
+	return rc == -ENOENT ? 0 : rc;
 }
 
 static int vol_cmp(const void *x, const void *y)

@@ -238,7 +238,7 @@ static int wait_readers(struct resync *r)
 static int run(struct resync *r)
 {
 	struct pool *p = r->p;
-	const struct walk_ops ops = {on_node, on_item, on_bad};
+	const struct walk_ops ops = {NULL, on_node, on_item, on_bad};
 	int rc;
 
 	walk_exact(p, true);

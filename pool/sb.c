@@ -128,7 +128,7 @@ int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e)
 {
 	struct sb_disk *buf;
 	bool found = false;
-	struct err first = {0};
+	struct err first = {0}, newest = {0};
 
 	if (b->size_bytes < SB_DATA_START + SB_RING_BYTES)
 		return err_set(e, ERR_MAGIC, "%s: too small to be a device of a pool", b->path);
@@ -144,17 +144,22 @@ int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e)
 			err_set(&one, rc, "read superblock: %s", err_str(rc));
 		else
 			rc = sb_validate(buf, &one);
-		if (!rc && (!found || sb_newer(buf, ret_sb))) {
+		/* One whose features are not known here is the newest all the same: the pool has
+		 * gone on from what older ones say. */
+		if ((!rc || rc == ERR_VERSION) && (!found || sb_newer(buf, ret_sb))) {
 			found = true;
 			memcpy(ret_sb, buf, SB_SIZE);
+			newest = one;
 		}
 		/* Report the most telling reason: anything else before "no magic". */
 		if (rc && (!first.code || first.code == ERR_MAGIC))
 			first = one;
 	}
 	free(buf);
-	if (found)
+	if (found && !newest.code)
 		return 0;
+	if (found)
+		first = newest;
 	err_set(e, first.code, "%s: %s", b->path, first.text);
 	return first.code;
 }

@@ -163,7 +163,7 @@ static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8
 
 int scrub_chunks(struct pool *p, const uint64_t *ids, unsigned n)
 {
-	const struct walk_ops ops = {on_node, on_item, on_bad};
+	const struct walk_ops ops = {NULL, on_node, on_item, on_bad};
 	struct scrub s = {.p = p, .only = ids, .only_count = n};
 	int rc;
 
@@ -181,7 +181,7 @@ int scrub_chunks(struct pool *p, const uint64_t *ids, unsigned n)
 
 static void scrub_main(void *arg)
 {
-	const struct walk_ops ops = {on_node, on_item, on_bad};
+	const struct walk_ops ops = {NULL, on_node, on_item, on_bad};
 	struct pool *p = arg;
 	struct scrub s = {.p = p};
 	int rc = -ENOMEM;

@@ -6,6 +6,7 @@
 #include "pool/discard.h"
 #include "pool/place.h"
 #include "pool/refs.h"
+#include "pool/snap.h"
 #include "pool/txn.h"
 #include "pool/vol_types.h"
 
@@ -211,11 +212,23 @@ static uint64_t meta_creatable(struct pool *p)
 	return n;
 }
 
+/* At least so much, and what the freeze will take for dead lists. */
+static bool meta_left(struct pool *p, uint64_t blocks)
+{
+	uint64_t have = meta_free_blocks(p);
+
+	blocks += snap_queued_nodes(p) * NODE_BLOCKS;
+	return have >= blocks || have + meta_creatable(p) * p->chunk_blocks >= blocks;
+}
+
 bool space_meta_ok(struct pool *p)
 {
-	uint64_t have = meta_free_blocks(p), half = p->reserve_meta_blocks / 2;
+	return meta_left(p, p->reserve_meta_blocks / 2);
+}
 
-	return have >= half || have + meta_creatable(p) * p->chunk_blocks >= half;
+bool space_meta_least(struct pool *p)
+{
+	return meta_left(p, p->reserve_meta_blocks * 3 / 8);
 }
 
 bool space_pressed(struct pool *p)
@@ -377,6 +390,8 @@ int space_free_reserve(struct pool *p, size_t more)
 	size_t cap = t->frees_cap ? t->frees_cap * 2 : 256;
 	struct free_ext *f;
 
+	if (snap_reserve(p, more))
+		return -ENOMEM;
 	if (t->frees_cap - t->frees_count >= more)
 		return 0;
 	if (cap < t->frees_count + more)
@@ -554,6 +569,7 @@ void space_release(struct pool *p)
 		release_txn(p, t);
 		p->oldest = t->next;
 		free(t->frees);
+		free(t->dead);
 		free(t->slots);
 		free(t);
 	}

@@ -41,6 +41,9 @@ uint64_t space_kept_slots(struct pool *p);
 bool space_pressed(struct pool *p);
 /* Is there room for changes to metadata outside the reserve? */
 bool space_meta_ok(struct pool *p);
+/* ... for one that frees nothing because a snapshot shows it? What is below gives snapshots back.
+ */
+bool space_meta_least(struct pool *p);
 
 /* Allocate up to want contiguous data blocks (at least 1); ERR_NEED_NODE: load *ret_need's bitmap
  * first (space_load). */

@@ -13,11 +13,12 @@
 
 /* ---- what to empty ---- */
 
-static bool can_be_emptied(const struct chunk *c)
+static bool can_be_emptied(const struct pool *p, const struct chunk *c)
 {
-	/* Writing shared data anew would give each of its owners a copy. */
-	return c->kind == CHUNK_DATA && c->used && c->usable && !c->draining && !c->moving &&
-	       !c->condemned && !c->is_write_point && !c->shared;
+	/* Writing shared data anew would give each of its owners a copy; what snapshots show stays.
+	 */
+	return c->created_txn > p->snap_newest && c->kind == CHUNK_DATA && c->used && c->usable &&
+	       !c->draining && !c->moving && !c->condemned && !c->is_write_point && !c->shared;
 }
 
 /* Blocks for data of a policy that are free and promised to nobody, less the margin. */
@@ -39,7 +40,7 @@ unsigned squeeze_choose(struct pool *p, unsigned eighths, unsigned share, squeez
 	for (unsigned e = 0; e < eighths; e++)
 		for (size_t h = 0; h < p->chunk_hash_size; h++)
 			for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
-				if (!can_be_emptied(c) || c->used * 8 / p->chunk_blocks != e ||
+				if (!can_be_emptied(p, c) || c->used * 8 / p->chunk_blocks != e ||
 				    room[chunk_policy(c)] < p->chunk_blocks)
 					continue;
 				/* its own free blocks are lost for a while, and it needs others */

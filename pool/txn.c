@@ -2,6 +2,7 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 
 /* ---- what trees ask of the transaction ---- */
@@ -15,8 +16,10 @@ static void op_free_node(void *ctx, struct btree *bt, struct addr a, uint64_t bi
 {
 	struct pool *p = ctx;
 
-	(void)bt;
-	space_free(p, a, NODE_BLOCKS, birth == p->open->nr);
+	if (snap_shows(bt, birth))
+		snap_let_go(p, bt->tree_id, a, NODE_BLOCKS, birth, true);
+	else
+		space_free(p, a, NODE_BLOCKS, birth == p->open->nr);
 }
 
 static uint64_t op_txn(void *ctx)
@@ -165,13 +168,14 @@ int txn_step(struct pool *p, struct btree *bt, txn_step_fn *fn, void *arg)
 
 /* ---- the gate ---- */
 
-/* What the commit will have to write, with what queued references are going to change. */
+/* What the commit will have to write, with what queued references and dead lists are going to
+ * change. */
 static uint64_t dirty_nodes(struct pool *p)
 {
 	struct node_cache_stats s;
 
 	node_cache_stats(p->cache, &s);
-	return s.dirty_nodes + p->open->refs_nodes;
+	return s.dirty_nodes + p->open->refs_nodes + snap_queued_nodes(p);
 }
 
 int txn_enter(struct pool *p, bool never_full)
@@ -297,6 +301,7 @@ void txn_fini(struct pool *p)
 	for (struct txn *t = p->oldest, *next; t; t = next) {
 		next = t->next;
 		free(t->frees);
+		free(t->dead);
 		free(t->slots);
 		free(t);
 	}

@@ -7,6 +7,7 @@
 #include "pool/delta.h"
 #include "pool/event.h"
 #include "pool/extent.h"
+#include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
@@ -34,6 +35,8 @@ static struct vol *find_name(struct pool *p, const char *name)
 {
 	struct vol *v = p->vols;
 
+	if (strchr(name, '@'))
+		return snap_find(p, name);
 	while (v && (v->destroying || v->trashed_ns || strcmp(v->name, name)))
 		v = v->next;
 	return v;
@@ -147,6 +150,29 @@ int vol_open(struct pool *p, const char *name, struct vol **ret_v, struct err *e
 	return 0;
 }
 
+static int refuse_snapshot(const struct vol *v, struct err *e)
+{
+	char name[VOL_NAME_MAX + 1];
+
+	if (!v->origin)
+		return 0;
+	snap_full_name(v, name);
+	return err_set(e, ERR_READONLY,
+		       "'%s' is a snapshot: it stays as it is, until `tarn snapshot destroy`",
+		       name);
+}
+
+int vol_open_to_change(struct pool *p, const char *name, struct vol **ret_v, struct err *e)
+{
+	int rc = vol_open(p, name, ret_v, e);
+
+	if (!rc && (*ret_v)->origin) {
+		rc = refuse_snapshot(*ret_v, e);
+		vol_close(*ret_v);
+	}
+	return rc;
+}
+
 void vol_close(struct vol *v)
 {
 	struct pool *p;
@@ -165,6 +191,9 @@ static void info_fill(struct vol *v, struct vol_info *i)
 	memset(i, 0, sizeof *i);
 	i->id = v->id;
 	memcpy(i->name, v->name, sizeof i->name);
+	i->snapshot = v->origin;
+	if (v->origin)
+		snap_full_name(v, i->name);
 	memcpy(i->uuid, v->uuid, 16);
 	i->type = v->type;
 	i->compression = v->compression;
@@ -191,15 +220,25 @@ void vol_info_get(struct vol *v, struct vol_info *ret_i)
 	lock_drop(&v->p->lock);
 }
 
+static struct vol *find_id(struct pool *p, uint64_t id)
+{
+	struct vol *v = p->vols;
+
+	while (v && (v->id != id || v->destroying || v->trashed_ns))
+		v = v->next;
+	if (v)
+		return v;
+	for (v = p->snaps; v && (v->id != id || !snap_is_there(v));)
+		v = v->next;
+	return v;
+}
+
 int vol_info_find(struct pool *p, const char *name, uint64_t id, struct vol_info *ret_i)
 {
 	struct vol *v;
 
 	lock_take(&p->lock);
-	v = p->vols;
-	while (v &&
-	       (v->destroying || v->trashed_ns || (name ? strcmp(v->name, name) : v->id != id)))
-		v = v->next;
+	v = name ? find_name(p, name) : find_id(p, id);
 	if (v)
 		info_fill(v, ret_i);
 	lock_drop(&p->lock);
@@ -249,7 +288,9 @@ static int change_record(struct pool *p, const char *name, change_fn *fn, const 
 		return err_set(e, rc, "volume %s: %s", name, err_str(rc));
 	lock_take(&p->lock);
 	v = find_name(p, name);
-	rc = v ? fn(v, c, e) : not_found(e, name);
+	rc = v ? refuse_snapshot(v, e) : not_found(e, name);
+	if (!rc)
+		rc = fn(v, c, e);
 	if (!rc) {
 		v->rec_dirty = true;
 		v->log_overflow = true;
@@ -319,6 +360,10 @@ static int set_name(struct vol *v, const struct change *c, struct err *e)
 		return err_set(e, ERR_IN_USE,
 			       "volume '%s' is in use; unmount it or close its image first",
 			       v->name);
+	if (strlen(c->to) > SNAP_NAME_MAX && snap_any_of(v))
+		return err_set(e, -EINVAL,
+			       "volume '%s' has snapshots: its name may have %u characters",
+			       v->name, SNAP_NAME_MAX);
 	memset(v->name, 0, sizeof v->name);
 	snprintf(v->name, sizeof v->name, "%s", c->to);
 	return 0;
@@ -355,7 +400,7 @@ int vol_resize(struct pool *p, const char *name, uint64_t size_bytes, bool allow
 	void *cb_arg = NULL;
 	struct vol *v;
 	uint64_t was;
-	int rc = vol_open(p, name, &v, e);
+	int rc = vol_open_to_change(p, name, &v, e);
 
 	if (rc)
 		return rc;
@@ -416,6 +461,8 @@ static int set_destroying(struct vol *v, const struct change *c, struct err *e)
 		return err_set(e, ERR_IN_USE,
 			       "volume '%s' is in use; unmount it or close its image first",
 			       v->name);
+	if (snap_any_of(v))
+		return snap_refuse_end(v, e);
 	v->destroying = true;
 	return 0;
 }
@@ -497,7 +544,7 @@ static void drop_dirty(struct vol *v)
 /* Leaves that became empty while their neighbours were not in memory are still part of the tree.
  * Gate held, so it stays as it is. */
 struct rest {
-	struct vol *v;
+	struct btree *bt;
 	struct btree_cursor cur;
 	struct node_ptr *ptrs;
 	size_t count, cap;
@@ -507,7 +554,7 @@ static int step_rest(struct pool *p, void *arg)
 {
 	struct rest *r = arg;
 	struct btree_path path;
-	int rc = btree_walk(&r->v->tree, &r->cur, 0, &path);
+	int rc = btree_walk(r->bt, &r->cur, 0, &path);
 
 	(void)p;
 	if (rc)
@@ -529,6 +576,18 @@ static int step_rest(struct pool *p, void *arg)
 	return 0;
 }
 
+static int rest_of(struct pool *p, struct rest *r, struct btree *bt)
+{
+	int rc;
+
+	r->bt = bt;
+	memset(&r->cur, 0, sizeof r->cur);
+	do {
+		rc = bt->root.addr.v ? txn_step(p, bt, step_rest, r) : -ENOENT;
+	} while (!rc);
+	return rc == -ENOENT ? 0 : rc;
+}
+
 static void free_rest_locked(struct pool *p, const struct rest *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
@@ -545,39 +604,43 @@ static void free_rest_locked(struct pool *p, const struct rest *r)
 
 static void unlink_and_free_locked(struct pool *p, struct vol *v)
 {
-	struct vol **pp = &p->vols;
+	struct vol **pp = v->origin ? &p->snaps : &p->vols, **last;
 
 	while (v->pins || v->jobs)
 		waitq_wait(&p->data_waiters, &p->lock);
 	while (*pp != v)
 		pp = &(*pp)->next;
 	*pp = v->next;
-	if (p->vols_last == v) {
-		p->vols_last = p->vols;
-		while (p->vols_last && p->vols_last->next)
-			p->vols_last = p->vols_last->next;
+	last = v->origin ? &p->snaps_last : &p->vols_last;
+	if (*last == v) {
+		*last = v->origin ? p->snaps : p->vols;
+		while (*last && (*last)->next)
+			*last = (*last)->next;
 	}
-	event_emit_locked(p, "volume-freed", "space of destroyed volume %s returned", v->name);
+	if (!v->origin)
+		event_emit_locked(p, "volume-freed", "space of destroyed volume %s returned",
+				  v->name);
 	vol_free(v);
 }
 
 static int reap_finish(struct vol *v)
 {
 	struct pool *p = v->p;
-	struct rest r = {.v = v};
+	struct rest r = {0};
 	int rc = txn_enter(p, true);
 
 	if (rc)
 		return rc;
-	do {
-		rc = v->tree.root.addr.v ? txn_step(p, &v->tree, step_rest, &r) : -ENOENT;
-	} while (!rc);
-	rc = rc == -ENOENT ? txn_step(p, &p->root, step_del_record, v) : rc;
+	rc = rest_of(p, &r, &v->tree);
+	if (!rc && v->dead_id)
+		rc = rest_of(p, &r, &v->dead);
+	if (!rc)
+		rc = txn_step(p, &p->root, step_del_record, v);
 	if (!rc) {
 		lock_take(&p->lock);
 		free_rest_locked(p, &r);
-		v->tree.root = (struct node_ptr){ADDR_NONE, 0, 0};
-		v->tree.dirty = v->rec_dirty = false;
+		v->tree.root = v->dead.root = (struct node_ptr){ADDR_NONE, 0, 0};
+		v->tree.dirty = v->dead.dirty = v->rec_dirty = false;
 		v->reaped = true;
 		txn_mark_dirty_locked(p);
 		lock_drop(&p->lock);
@@ -597,10 +660,21 @@ static int reap_volume(struct vol *v)
 	struct reap r = {.empty = false};
 	int rc = 0;
 
+	if (v->origin) {
+		rc = snap_reap(v);
+		return rc ? rc : reap_finish(v);
+	}
 	drop_dirty(v);
 	while (!rc && !r.empty && !v->p->stopping)
 		rc = vol_change(v, true, reap_step, &r);
 	return rc || !r.empty ? rc : reap_finish(v);
+}
+
+static struct vol *reap_next(struct vol *v)
+{
+	while (v && (!v->destroying || v->lost))
+		v = v->next;
+	return v;
 }
 
 void vol_reaper(void *arg)
@@ -613,8 +687,9 @@ void vol_reaper(void *arg)
 		int rc;
 
 		if (p->reap_wanted && !p->faulted)
-			for (v = p->vols; v && (!v->destroying || v->lost); v = v->next)
-				;
+			v = reap_next(p->vols);
+		if (!v && p->reap_wanted && !p->faulted)
+			v = reap_next(p->snaps);
 		if (!v) {
 			p->reap_wanted = false;
 			lock_drop(&p->lock);

@@ -59,6 +59,7 @@ struct vol_info { /* a copy; sizes in bytes */
 	uint64_t created_ns;
 	uint32_t owner_uid;		    /* may mount it without being root */
 	char class_name[VOL_CLASS_MAX + 1]; /* "": any */
+	bool snapshot;			    /* it cannot be changed */
 	bool open, destroying, converting; /* converting: some data may lie under an older policy */
 };
 
@@ -89,7 +90,7 @@ int vol_item_extent(const struct btree_item *it, uint64_t *ret_off, uint64_t *re
 int vol_query(struct vol *v, vol_fn *fn, void *arg);
 /* The same inside the transaction gate: fn may change items. All its changes are atomic. Yields
  * (gate, throttle). never_full: the operation frees more than it takes (unlink, truncate): admitted
- * on a full pool. */
+ * on a full pool, unless a snapshot keeps what it frees and hardly any room is left for nodes. */
 int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg);
 
 /* ---- all items of one state: the newest commit ----
@@ -180,8 +181,8 @@ int vol_set_reservation(struct pool *p, const char *name, uint64_t bytes, struct
 int vol_open(struct pool *p, const char *name, struct vol **ret_v, struct err *e);
 void vol_close(struct vol *v); /* does not sync; NULL is fine */
 void vol_info_get(struct vol *v, struct vol_info *ret_i);
-/* The volume of that name or, when that is NULL, with that id; not what is in the trash or being
- * destroyed. 0 or -ENOENT. */
+/* The volume or snapshot of that name or, when that is NULL, with that id; not what is in the trash
+ * or being destroyed. 0 or -ENOENT. */
 int vol_info_find(struct pool *p, const char *name, uint64_t id, struct vol_info *ret_i);
 /* Fill up to max infos sorted by name, returns how many there are. */
 unsigned vol_list(struct pool *p, struct vol_info *ret_i, unsigned max);
@@ -193,6 +194,22 @@ int vol_set_owner(struct pool *p, const char *name, uint32_t uid, struct err *e)
 int vol_set_copies(struct pool *p, const char *name, uint8_t copies, struct err *e);
 /* The same for the class of devices its data is kept on; "": any. Walks the volume. */
 int vol_set_class(struct pool *p, const char *name, const char *class_name, struct err *e);
+/* ---- snapshots; yield ---- */
+/* Take snapshots "VOLUME@NAME", all of one moment, durable when it returns; O(1) each, one commit.
+ * All or none. -EEXIST, -ENOENT, -EINVAL (name), -EIO (a device failed meanwhile), text in e.
+ * vol_open() opens "VOLUME@NAME"; changes of it get ERR_READONLY. */
+int vol_snapshot_create(struct pool *p, const char *const *names, unsigned n, struct err *e);
+/* Gone at once; space comes back in background, resumed after a crash. ERR_IN_USE when open. */
+int vol_snapshot_destroy(struct pool *p, const char *name, struct err *e);
+struct vol_snapshot_info {
+	char name[VOL_NAME_MAX + 1]; /* VOLUME@NAME */
+	uint64_t id, created_ns, txn;
+	uint64_t used_bytes, logical_bytes; /* of the volume then; shared with it and others */
+	bool open;
+};
+/* Fill up to max infos, oldest first, of one volume or (NULL) all; returns how many there are. */
+unsigned vol_snapshot_list(struct pool *p, const char *volume, struct vol_snapshot_info *ret_i,
+			   unsigned max);
 struct vol_compliance {
 	uint64_t compliant_bytes; /* stored as the policy says, every copy current */
 	uint64_t degraded_bytes;  /* right policy, but a copy is missing, stale or outside the class

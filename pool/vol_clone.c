@@ -241,7 +241,7 @@ static int share_in_gate(struct clone *cl)
 		rc = share_locked(cl);
 		need = cl->needs_of->tree.need;
 		level = cl->needs_of->tree.need_level;
-		id = cl->needs_of->id;
+		id = cl->needs_of->tree.tree_id;
 		lock_drop(&p->lock);
 		if (rc != ERR_NEED_NODE)
 			break;
@@ -379,7 +379,9 @@ int vol_clone_range(struct vol *src, uint64_t src_object, uint64_t src_off, stru
 			     .fn = fn,
 			     .arg = arg,
 			     .ret_done = ret_done};
-	if (src->p != dst->p || overlap(&cl->src, &cl->dst, len))
+	if (dst->origin)
+		rc = ERR_READONLY;
+	else if (src->p != dst->p || overlap(&cl->src, &cl->dst, len))
 		rc = -EINVAL;
 	else if (len >= COPY_BYTES && is_dirty(&cl->src, len))
 		rc = txn_commit_wait(src->p);

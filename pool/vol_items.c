@@ -103,7 +103,7 @@ int vol_query(struct vol *v, vol_fn *fn, void *arg)
 		need = v->tree.need;
 		level = v->tree.need_level;
 		lock_drop(&p->lock);
-		rc = node_read_ptr(p, need, v->id, level);
+		rc = node_read_ptr(p, need, v->tree.tree_id, level);
 		lock_take(&p->lock);
 		if (rc)
 			break;
@@ -113,12 +113,28 @@ int vol_query(struct vol *v, vol_fn *fn, void *arg)
 	return rc;
 }
 
+/* Deleting what a snapshot shows gives no room and takes some: for copies of nodes and the dead
+ * list. */
+static bool no_room_to_delete(struct vol *v)
+{
+	bool no;
+
+	lock_take(&v->p->lock);
+	no = v->tree.pinned && !v->commit_only && !space_meta_least(v->p);
+	lock_drop(&v->p->lock);
+	return no;
+}
+
 int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg)
 {
 	int rc;
 
+	if (v->origin)
+		return ERR_READONLY;
 	for (unsigned tries = 0;; tries++) {
-		rc = txn_enter(v->p, never_full || v->commit_only);
+		rc = never_full && no_room_to_delete(v)
+			     ? -ENOSPC
+			     : txn_enter(v->p, never_full || v->commit_only);
 		if (rc != -ENOSPC || tries)
 			break;
 		/* What was freed becomes usable with the next commit. */

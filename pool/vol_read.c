@@ -135,7 +135,7 @@ static int plan_locked(struct rplan *pl)
 		if (rc != ERR_NEED_NODE)
 			return rc;
 		lock_drop(&v->p->lock);
-		rc = node_read_ptr(v->p, need, v->id, level);
+		rc = node_read_ptr(v->p, need, v->tree.tree_id, level);
 		lock_take(&v->p->lock);
 		if (rc)
 			return rc;

@@ -14,7 +14,9 @@ struct record {
 	le32 owner_uid;
 	uint8_t pad2[4];
 	le64 trashed_ns, reservation_blocks;
-	uint8_t pad3[72];
+	le64 origin, snap_txn, dead_id;
+	struct node_ptr_disk dead;
+	uint8_t dead_level, pad3[23];
 };
 _Static_assert(sizeof(struct record) == VOL_RECORD_BYTES, "volume record");
 
@@ -40,6 +42,12 @@ void vol_record_encode(const struct vol *v, uint8_t *ret_rec)
 	r.owner_uid = le32_of(v->owner_uid);
 	r.trashed_ns = le64_of(v->trashed_ns);
 	r.reservation_blocks = le64_of(v->reservation_blocks);
+	r.origin = le64_of(v->origin);
+	r.snap_txn = le64_of(v->snap_txn);
+	r.dead_id = le64_of(v->dead_id);
+	if (v->dead_id)
+		node_ptr_to_disk(&v->dead.root, &r.dead);
+	r.dead_level = v->dead.level;
 	memcpy(ret_rec, &r, sizeof r);
 }
 
@@ -51,7 +59,8 @@ static int record_validate(const struct record *r, uint16_t len)
 		return ERR_VERSION;
 	if ((r->type != VOL_TYPE_BLOCK && r->type != VOL_TYPE_FS) || r->copies < 1 ||
 	    r->copies > COPIES_MAX || r->class > CLASSES_MAX || r->compression > VOL_COMPRESS_LZ4 ||
-	    r->level > NODE_LEVEL_MAX || !r->name[0] || !memchr(r->name, 0, sizeof r->name))
+	    r->level > NODE_LEVEL_MAX || r->dead_level > NODE_LEVEL_MAX || !r->name[0] ||
+	    !memchr(r->name, 0, sizeof r->name))
 		return ERR_FORMAT;
 	return 0;
 }
@@ -92,7 +101,13 @@ int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **
 	node_ptr_from_disk(&r->root, &root);
 	RB_INIT(&v->active);
 	RB_INIT(&v->flushing);
-	btree_init(&v->tree, &txn_btree_ops, p, p->cache, p->uuid, v->id, root, r->level);
+	v->origin = le64_get(r->origin);
+	v->snap_txn = le64_get(r->snap_txn);
+	v->dead_id = le64_get(r->dead_id);
+	btree_init(&v->tree, &txn_btree_ops, p, p->cache, p->uuid, v->origin ? v->origin : v->id,
+		   root, r->level);
+	node_ptr_from_disk(&r->dead, &root);
+	btree_init(&v->dead, &txn_btree_ops, p, p->cache, p->uuid, v->dead_id, root, r->dead_level);
 	*ret_v = v;
 	return 0;
 }
@@ -113,6 +128,8 @@ int vol_record_view(const struct btree_item *it, struct vol_record *ret_r)
 		.created_ns = le64_get(r->created_ns),
 		.trashed_ns = le64_get(r->trashed_ns),
 		.level = r->level,
+		.origin = le64_get(r->origin),
+		.snap_txn = le64_get(r->snap_txn),
 	};
 	memcpy(ret_r->name, r->name, sizeof ret_r->name);
 	node_ptr_from_disk(&r->root, &ret_r->root);
@@ -130,7 +147,7 @@ void vol_record_to_text(FILE *f, const struct btree_item *it)
 	fprintf(f,
 		"volume %llu %s %s copies %u class %u%s size %llu used %llu logical %llu reserved "
 		"%llu root "
-		"%llx level %u%s",
+		"%llx level %u%s%s",
 		(unsigned long long)it->key.object, r->name,
 		r->type == VOL_TYPE_FS ? "fs" : "block", r->copies, r->class,
 		r->compression ? " lz4" : "", (unsigned long long)le64_get(r->size_bytes),
@@ -140,7 +157,8 @@ void vol_record_to_text(FILE *f, const struct btree_item *it)
 		(unsigned long long)le64_get(r->root.addr), r->level,
 		r->flags & 1		  ? " destroying"
 		: le64_get(r->trashed_ns) ? " in trash"
-					  : "");
+					  : "",
+		le64_get(r->origin) ? " snapshot" : "");
 }
 
 void vol_freeze_marks(struct pool *p, uint64_t nr)
@@ -191,16 +209,17 @@ void vol_free(struct vol *v)
 
 void vol_link(struct pool *p, struct vol *v)
 {
-	struct vol **pp = &p->vols;
+	struct vol **pp = v->origin ? &p->snaps : &p->vols;
+	struct vol **last = v->origin ? &p->snaps_last : &p->vols_last;
 
-	if (p->vols_last && p->vols_last->id < v->id) /* ids ascend: nearly always */
-		pp = &p->vols_last->next;
+	if (*last && (*last)->id < v->id) /* ids ascend: nearly always */
+		pp = &(*last)->next;
 	while (*pp && (*pp)->id < v->id)
 		pp = &(*pp)->next;
 	v->next = *pp;
 	*pp = v;
 	if (!v->next)
-		p->vols_last = v;
+		*last = v;
 }
 
 void vol_changed_locked(struct vol *v)

@@ -5,7 +5,9 @@
  *    8  u8 uuid[16]     24  char name[64]     88  node_ptr root (24) 112
  * u64 size_bytes   120  u64 created_ns 128  u64 next_object   136  u64 used_blocks   144  u64
  * logical_blocks   152  u64 reserved_blocks  160  u32 owner uid, 4 zero 168  u64 trashed_ns   176
- * u64 reservation blocks   184  zero to 256
+ * u64 reservation blocks   184  u64 origin of a snapshot (0: a volume)   192  u64 commit it shows
+ * 200  u64 id of the tree of dead lists   208  node_ptr its root (24)   232  u8 its level
+ * 233  zero to 256
  */
 #ifndef TARN_POOL_VOL_RECORD_H
 #define TARN_POOL_VOL_RECORD_H
@@ -22,6 +24,7 @@ struct vol_record { /* decoded, without a pool */
 	uint64_t size_bytes, logical_blocks, created_ns, trashed_ns;
 	struct node_ptr root; /* ADDR_NONE: empty */
 	uint8_t level;
+	uint64_t origin, snap_txn; /* of a snapshot */
 };
 /* ERR_FORMAT, ERR_VERSION. Any thread. */
 int vol_record_view(const struct btree_item *it, struct vol_record *ret_r);
@@ -30,7 +33,7 @@ void vol_record_to_text(FILE *f, const struct btree_item *it);
 void vol_freeze_marks(struct pool *p, uint64_t nr);
 void vol_durable_marks(struct pool *p);
 void vol_free(struct vol *v);
-/* Insert by id. */
+/* Insert by id, among the volumes or the snapshots. */
 void vol_link(struct pool *p, struct vol *v);
 /* Background: give back the space of destroyed volumes. */
 void vol_reaper(void *pool);
@@ -42,6 +45,8 @@ int convert_pass(struct vol *v, uint64_t *ret_rewritten);
 void vol_trash_expire(struct pool *p);
 /* A writer to v finds no room. Yields. False: nothing in the trash helps. */
 bool vol_trash_pressure(const struct vol *v);
+/* vol_open() for a change: snapshots are refused. */
+int vol_open_to_change(struct pool *p, const char *name, struct vol **ret_v, struct err *e);
 bool vol_name_taken(struct pool *p, const char *name);
 void vol_changed_locked(struct vol *v);
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "pool/chunk.h"
 #include "pool/event.h"
+#include "pool/snap.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
@@ -29,7 +30,7 @@ static void changed(struct vol *v)
 int vol_trash(struct pool *p, const char *name, struct err *e)
 {
 	struct vol *v;
-	int rc = vol_open(p, name, &v, e);
+	int rc = vol_open_to_change(p, name, &v, e);
 
 	if (rc)
 		return rc;
@@ -42,6 +43,8 @@ int vol_trash(struct pool *p, const char *name, struct err *e)
 	if (v->refs > 1) {
 		rc = err_set(e, ERR_IN_USE,
 			     "volume '%s' is in use; unmount it or close its image first", name);
+	} else if (snap_any_of(v)) {
+		rc = snap_refuse_end(v, e);
 	} else {
 		v->trashed_ns = reactor_wall_ns();
 		changed(v);

@@ -46,6 +46,12 @@ struct vol {
 	unsigned pins;		 /* somebody holds a pointer across a dropped lock */
 
 	struct btree tree;
+	/* Snapshots (snap.h). Of a snapshot: the volume it is of, the commit it shows. */
+	uint64_t origin, snap_txn;
+	bool given_up; /* taken with a commit that cannot be relied on */
+	/* Of a volume: what it let go of and snapshots show. Id 0: it never had one. */
+	uint64_t dead_id;
+	struct btree dead;
 	struct dtree active, flushing;
 	uint64_t active_blocks, flushing_blocks, unlogged_blocks;
 	struct key flush_cursor; /* object, 0, win: elevator of the flusher */

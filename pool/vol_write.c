@@ -234,7 +234,7 @@ static int write_in_gate(struct wop *w)
 			w->n = 0; /* buffers belong to the delta now */
 		lock_drop(&p->lock);
 		if (rc == ERR_NEED_NODE)
-			rc = node_read_ptr(p, need, v->id, level);
+			rc = node_read_ptr(p, need, v->tree.tree_id, level);
 		else if (rc == ERR_LAST)
 			rc = edges_load(w);
 		else
@@ -363,6 +363,8 @@ int vol_write(struct vol *v, uint64_t object, uint64_t off, uint64_t len, const 
 	uint64_t most = (uint64_t)v->p->arena.count / 8 * BLOCK_SIZE;
 	int rc = 0;
 
+	if (v->origin)
+		return ERR_READONLY;
 	if (!len)
 		return fn ? vol_change(v, false, fn, arg) : 0;
 	if (off > VOL_OBJECT_BYTES_MAX || len > VOL_OBJECT_BYTES_MAX - off)

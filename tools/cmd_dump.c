@@ -94,6 +94,8 @@ const struct command commands_dump[] = {
 	 "  tree:space        bitmaps of free blocks\n"
 	 "  tree:root         volumes\n"
 	 "  tree:VOLUME       a volume's items\n"
+	 "  tree:VOLUME@NAME  a snapshot's items\n"
+	 "  tree:VOLUME@      what snapshots of a volume keep\n"
 	 "  node:ADDRESS      one tree node, address in hexadecimal\n"
 	 "  chunk:ID          one chunk and its members\n"
 	 "  log               records of the intent log"},

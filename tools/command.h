@@ -27,7 +27,8 @@ struct command {
 /* Tables, each ends with a NULL name. */
 extern const struct command commands_pool[], commands_device[], commands_geometry[];
 extern const struct command commands_history[];
-extern const struct command commands_volume[], commands_trash[], commands_mount[], commands_dump[];
+extern const struct command commands_volume[], commands_trash[], commands_snapshot[];
+extern const struct command commands_mount[], commands_dump[];
 extern const struct command commands_rescue[];
 
 /* c->e has the text: EXIT_FAILED. Or print an error about the use: EXIT_USAGE. */

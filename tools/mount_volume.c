@@ -59,6 +59,8 @@ int mount_volume(const char *source, const char *dir, const char *options, struc
 		r = mount_options_parse(options, &mo, e);
 	if (r)
 		return r;
+	if (strchr(ref.volume, '@')) /* a snapshot */
+		mount_options_read_only(&mo);
 	if (mount_probe(dir, NULL, 0) == 2)
 		mount_umount(dir, true, NULL); /* left by a killed daemon */
 	if (!realpath(dir, full))

@@ -29,9 +29,22 @@ bool pool_name_valid(const char *name)
 	return name_valid(name, POOL_NAME_MAX);
 }
 
+/* VOLUME, or VOLUME@NAME of a snapshot. */
 bool volume_name_valid(const char *name)
 {
-	return name_valid(name, VOL_NAME_MAX);
+	char volume[VOL_NAME_MAX + 1];
+	const char *at = name ? strchr(name, '@') : NULL;
+	if (!at)
+		return name_valid(name, VOL_NAME_MAX);
+	if (strlen(name) > VOL_NAME_MAX || !at[1])
+		return false;
+	memcpy(volume, name, (size_t)(at - name));
+	volume[at - name] = 0;
+	for (const char *c = at + 1; *c; c++)
+		if ((unsigned char)*c >= 0x80 ||
+		    (!isalnum((unsigned char)*c) && !strchr("_-.:", *c)))
+			return false;
+	return name_valid(volume, VOL_NAME_MAX);
 }
 
 int volume_ref_parse(const char *text, struct volume_ref *ret_ref, struct err *e)

@@ -198,6 +198,9 @@ int session_start(struct daemon *d, const struct session_options *o, struct err 
 	if (o->volume) {
 		r = vol_open(d->pool, o->volume, &v, e);
 		if (!r) {
+			struct vol_info info;
+			vol_info_get(v, &info);
+			so.read_only |= info.snapshot;
 			root_owner(v, o, &so);
 			r = serve_tree_start(v, &so, &s, e);
 		}

@@ -16,8 +16,8 @@
 #include "tools/version.h"
 
 static const struct command *const tables[] = {
-	commands_pool,	commands_device, commands_geometry, commands_history, commands_volume,
-	commands_trash, commands_mount,	 commands_dump,	    commands_rescue,
+	commands_pool,	commands_device,   commands_geometry, commands_history, commands_volume,
+	commands_trash, commands_snapshot, commands_mount,    commands_dump,	commands_rescue,
 };
 #define NAME_COLUMNS 18 /* for the longest name of a command */
 #define TABLES	     (sizeof(tables) / sizeof(tables[0]))

@@ -15,6 +15,7 @@ verb_fn verb_pool_shrink_device, verb_pool_grow_device, verb_pool_rebalance, ver
 verb_fn verb_volume_create, verb_volume_list, verb_volume_status, verb_volume_set;
 verb_fn verb_volume_destroy, verb_volume_resize, verb_volume_rename;
 verb_fn verb_pool_set, verb_pool_history, verb_trash_list, verb_trash_restore, verb_trash_empty;
+verb_fn verb_snapshot_create, verb_snapshot_list, verb_snapshot_destroy;
 verb_fn verb_mount_prepare, verb_mount, verb_mount_list;
 
 /* Arguments: 0, or -EINVAL with a text that names the key. Absent optional ones leave *ret as it
@@ -25,7 +26,7 @@ int arg_string(struct request *q, const char *key, enum arg_need need, size_t ma
 int arg_u64(struct request *q, const char *key, enum arg_need need, uint64_t min, uint64_t max,
 	    uint64_t *ret_n);
 int arg_bool(struct request *q, const char *key, bool *ret_b);
-/* A valid volume name. */
+/* A valid name of a volume or snapshot. */
 int arg_volume(struct request *q, const char *key, const char **ret_name);
 
 /* A member by number, path, or the last part of a path when that is unique. -ENOENT with text. */

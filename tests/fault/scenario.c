@@ -99,6 +99,16 @@ static void clone_at(struct scenario *s, uint64_t off, uint64_t len)
 	free(buf);
 }
 
+static void snapshot(struct scenario *s, const char *name, bool take)
+{
+	uint64_t since = hist_now(s->h);
+	struct err e = {0};
+	int rc = take ? vol_snapshot_create(s->rig.pool, &name, 1, &e)
+		      : vol_snapshot_destroy(s->rig.pool, name, &e);
+	if (step(s, rc, take ? "vol_snapshot_create" : "vol_snapshot_destroy", &e))
+		hist_synced(s->h, since);
+}
+
 static void change(struct scenario *s, unsigned first, unsigned n, bool put)
 {
 	struct hist_key keys[ITEM_KEYS_MAX];
@@ -135,13 +145,16 @@ static void work(struct scenario *s)
 	write_at(s, 150 * HIST_BLOCK, 300 * HIST_BLOCK, STAMP_HALF);
 	punch_at(s, 10 * HIST_BLOCK + 100, 30 * HIST_BLOCK);
 	commit_now(s);
+	snapshot(s, "v@a", true);
 	clone_at(s, 30 * HIST_BLOCK, 200 * HIST_BLOCK);
+	snapshot(s, "v@b", true);
 	change(s, 4, 8, false);
 	write_at(s, 12 * HIST_BLOCK, 50 * HIST_BLOCK, STAMP_RANDOM);
 	write_at(s, 201 * HIST_BLOCK + 7, 60, STAMP_RANDOM);
 	sync_now(s);
 	change(s, 40, 8, true);
 	punch_at(s, 300 * HIST_BLOCK, 400 * HIST_BLOCK);
+	snapshot(s, "v@a", false);
 }
 
 /* ---- reading everything ---- */

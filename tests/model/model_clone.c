@@ -1,8 +1,10 @@
-/* model_clone: several volumes of one pool that share blocks, against plain arrays.
+/* model_clone: several volumes of one pool that share blocks, and their snapshots, against plain
+ * arrays.
  *
  * Clones between and within volumes of both compressions, overwritten, punched, converted to
- * another number of copies, destroyed and made again, over commits and imports; the deep check
- * compares every count of references. First a story: what a clone costs, and what remains when the
+ * another number of copies, destroyed and made again, over commits and imports; snapshots taken of
+ * one or two at once, read, cloned from, and destroyed in any order. The deep check compares every
+ * count of references. First a story: what a clone and a snapshot cost, and what remains when the
  * original goes.
  */
 #include <errno.h>
@@ -19,17 +21,24 @@
 #define BLOCKS	512u /* per object */
 #define BYTES	((uint64_t)BLOCKS * BLOCK)
 #define IO_MAX	(256u << 10)
+#define SNAPS	5u /* of a volume at a time */
 
+struct snapshot {
+	bool there;
+	char name[16];
+	uint8_t *data[OBJECTS];
+};
 struct volume {
 	char name[8];
 	struct vol_options opt;
 	struct vol *v;
 	uint8_t *data[OBJECTS];
+	struct snapshot snap[SNAPS];
 };
 struct model {
 	struct rig rig;
 	struct sim_rng rng;
-	uint64_t seed, ops, op;
+	uint64_t seed, ops, op, snaps_taken;
 	struct volume vol[VOLS];
 	uint8_t buf[BYTES];
 };
@@ -150,15 +159,80 @@ static void compare(struct model *m, struct volume *x)
 	}
 }
 
-static void destroy(struct model *m, struct volume *x)
+/* ---- snapshots ---- */
+
+static struct snapshot *snap_slot(struct volume *x, bool there)
+{
+	for (unsigned i = 0; i < SNAPS; i++)
+		if (x->snap[i].there == there)
+			return &x->snap[i];
+	return NULL;
+}
+
+/* One moment for all of them. */
+static void snap_create(struct model *m, struct volume *const *x, unsigned n)
+{
+	struct snapshot *slot[VOLS];
+	const char *names[VOLS] = {NULL};
+	struct err e = {0};
+	for (unsigned i = 0; i < n; i++) {
+		struct snapshot *s = slot[i] = snap_slot(x[i], false);
+		if (!s) {
+			while (i--)
+				slot[i]->there = false;
+			return;
+		}
+		s->there = true;
+		m->snaps_taken++;
+		snprintf(s->name, sizeof(s->name), "v%u@s%llu", (unsigned)(x[i] - m->vol),
+			 (unsigned long long)m->snaps_taken);
+		names[i] = s->name;
+	}
+	if (vol_snapshot_create(m->rig.pool, names, n, &e))
+		fail(m, "snapshot: %s", e.text);
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned o = 0; o < OBJECTS; o++)
+			memcpy(slot[i]->data[o], x[i]->data[o], BYTES);
+}
+
+static void snap_destroy(struct model *m, struct snapshot *s)
 {
 	struct err e = {0};
-	struct vol_info i;
-	vol_close(x->v);
-	if (vol_destroy(m->rig.pool, x->name, &e))
-		fail(m, "destroy: %s", e.text);
-	for (unsigned k = 0; k < 100 && vol_list(m->rig.pool, &i, 1); k++)
-		co_sleep_ns(20 * SIM_MS);
+	if (vol_snapshot_destroy(m->rig.pool, s->name, &e))
+		fail(m, "destroy %s: %s", s->name, e.text);
+	s->there = false;
+}
+
+static void snap_compare(struct model *m, struct snapshot *s)
+{
+	struct err e = {0};
+	struct vol *v;
+	if (vol_open(m->rig.pool, s->name, &v, &e))
+		fail(m, "open %s: %s", s->name, e.text);
+	for (unsigned o = 0; o < OBJECTS; o++) {
+		expect(m, vol_read(v, number(o), 0, BYTES, m->buf), "vol_read of a snapshot");
+		for (uint64_t i = 0; i < BYTES; i++)
+			if (m->buf[i] != s->data[o][i])
+				fail(m, "%s object %u: byte %llu is %02x, should be %02x", s->name,
+				     o, (unsigned long long)i, m->buf[i], s->data[o][i]);
+	}
+	if (vol_write(v, number(0), 0, 1, "x", NULL, NULL) != ERR_READONLY ||
+	    vol_punch(v, number(0), 0, BYTES, NULL, NULL) != ERR_READONLY)
+		fail(m, "%s can be changed", s->name);
+	vol_close(v);
+}
+
+static void snap_clone(struct model *m, struct snapshot *s, struct volume *to, unsigned o)
+{
+	uint64_t off = rng_below(&m->rng, BLOCKS) * BLOCK, len = BYTES - off, done = 0;
+	struct err e = {0};
+	struct vol *v;
+	if (vol_open(m->rig.pool, s->name, &v, &e))
+		fail(m, "open %s: %s", s->name, e.text);
+	expect(m, vol_clone_range(v, number(o), off, to->v, number(o), off, len, NULL, NULL, &done),
+	       "vol_clone_range from a snapshot");
+	memcpy(to->data[o] + off, s->data[o] + off, len);
+	vol_close(v);
 }
 
 /* ---- the story ---- */
@@ -169,6 +243,58 @@ static void expect_blocks(struct model *m, const char *when, uint64_t want)
 	if (got != want)
 		fail(m, "%s: %llu blocks of data, should be %llu", when, (unsigned long long)got,
 		     (unsigned long long)want);
+}
+
+static void destroy(struct model *m, struct volume *x)
+{
+	struct err e = {0};
+	int rc;
+	vol_close(x->v);
+	for (unsigned i = 0; i < SNAPS; i++) {
+		if (!x->snap[i].there)
+			continue;
+		rc = vol_destroy(m->rig.pool, x->name, &e);
+		if (rc != -EBUSY)
+			fail(m, "destroy of a volume with snapshots: %d", rc);
+		snap_destroy(m, &x->snap[i]);
+	}
+	for (unsigned k = 0; k < 1000; k++) {
+		rc = vol_destroy(m->rig.pool, x->name, &e);
+		if (rc != -EBUSY)
+			break;
+		co_sleep_ns(20 * SIM_MS); /* the last snapshot is on its way */
+	}
+	if (rc)
+		fail(m, "destroy: %s", e.text);
+}
+
+/* What snapshots keep, and no more. */
+static void snap_story(struct model *m)
+{
+	struct volume *b = &m->vol[1];
+	write_at(m, b, 0, 0, BYTES, true);
+	snap_create(m, &b, 1);
+	expect_blocks(m, "a snapshot", BLOCKS);
+	write_at(m, b, 0, 0, BYTES / 2, true);
+	expect_blocks(m, "half overwritten", BLOCKS * 3 / 2);
+	snap_create(m, &b, 1);
+	clone_at(m, b, 0, 0, b, 1, 0, BYTES);
+	punch_at(m, b, 0, 0, BYTES);
+	expect_blocks(m, "second snapshot, clone", BLOCKS * 3 / 2);
+	for (unsigned i = 0; i < 2; i++)
+		snap_compare(m, &b->snap[i]);
+	punch_at(m, b, 1, BYTES / 4, BYTES / 4);
+	reopen(m);
+	snap_destroy(m, &b->snap[1]);
+	co_sleep_ns(2000 * SIM_MS);
+	expect_blocks(m, "second snapshot gone", BLOCKS * 5 / 4);
+	snap_compare(m, &b->snap[0]);
+	snap_destroy(m, &b->snap[0]);
+	co_sleep_ns(2000 * SIM_MS);
+	compare(m, b);
+	expect_blocks(m, "first snapshot gone", BLOCKS * 3 / 4);
+	punch_at(m, b, 1, 0, BYTES);
+	expect_blocks(m, "nothing left", 0);
 }
 
 static void story(struct model *m)
@@ -200,6 +326,7 @@ static void story(struct model *m)
 	punch_at(m, c, 0, 0, BYTES);
 	expect_blocks(m, "all gone", 0);
 	make(m, a);
+	snap_story(m);
 	reopen(m);
 }
 
@@ -256,6 +383,26 @@ static void do_punch(struct model *m)
 	punch_at(m, x, (unsigned)rng_below(&m->rng, OBJECTS), off, len);
 }
 
+static void do_snap(struct model *m)
+{
+	struct volume *x[2] = {pick(m), pick(m)};
+	struct snapshot *s = &x[0]->snap[rng_below(&m->rng, SNAPS)];
+	switch (rng_below(&m->rng, s->there ? 4 : 1)) {
+	case 0:
+		snap_create(m, x, 1 + (unsigned)rng_below(&m->rng, 2)); /* also of one, twice */
+		break;
+	case 1:
+		snap_destroy(m, s);
+		break;
+	case 2:
+		snap_compare(m, s);
+		break;
+	default:
+		snap_clone(m, s, x[1], (unsigned)rng_below(&m->rng, OBJECTS));
+		break;
+	}
+}
+
 static void do_rare(struct model *m)
 {
 	struct volume *x = pick(m);
@@ -288,8 +435,10 @@ static void one_op(struct model *m)
 		do_clone(m);
 	else if (dice < 75)
 		do_write(m);
-	else if (dice < 90)
+	else if (dice < 85)
 		do_punch(m);
+	else if (dice < 90)
+		do_snap(m);
 	else if (dice < 95)
 		expect(m, pool_commit(m->rig.pool), "pool_commit");
 	else if (dice < 97)
@@ -308,6 +457,10 @@ static void run(void *arg)
 	for (unsigned i = 0; i < VOLS; i++)
 		compare(m, &m->vol[i]);
 	check(m);
+	for (unsigned i = 0; i < VOLS; i++)
+		for (unsigned k = 0; k < SNAPS; k++)
+			if (m->vol[i].snap[k].there)
+				snap_compare(m, &m->vol[i].snap[k]);
 	for (unsigned i = 0; i < VOLS; i++)
 		destroy(m, &m->vol[i]);
 	co_sleep_ns(5000 * SIM_MS);
@@ -329,9 +482,13 @@ static void model_init(struct model *m, uint64_t seed, uint64_t ops)
 					      .copies = (uint8_t)(1 + (i == 2)),
 					      .compression = i || seed % 2 ? VOL_COMPRESS_LZ4
 									   : VOL_COMPRESS_OFF};
-		for (unsigned o = 0; o < OBJECTS; o++)
+		for (unsigned o = 0; o < OBJECTS; o++) {
 			if (!(x->data[o] = calloc(1, BYTES)))
 				abort();
+			for (unsigned k = 0; k < SNAPS; k++)
+				if (!(x->snap[k].data[o] = calloc(1, BYTES)))
+					abort();
+		}
 	}
 }
 
@@ -339,8 +496,11 @@ static void model_fini(struct model *m)
 {
 	rig_fini(&m->rig);
 	for (unsigned i = 0; i < VOLS; i++)
-		for (unsigned o = 0; o < OBJECTS; o++)
+		for (unsigned o = 0; o < OBJECTS; o++) {
 			free(m->vol[i].data[o]);
+			for (unsigned k = 0; k < SNAPS; k++)
+				free(m->vol[i].snap[k].data[o]);
+		}
 }
 
 int main(int argc, char **argv)

@@ -359,6 +359,12 @@ static const struct one {
 	{"reserved-stays", reserved_stays, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"heartbeats", case_heartbeats, NULL, 3, {32 * MIB, 32 * MIB}},
 	{"two-lives", case_two_lives, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"walk-destroyed", case_walk_destroyed, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"walk-snapshots", case_walk_snapshots, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"full-snapshots", case_full_snapshots, NULL, 2, {72 * MIB, 72 * MIB}},
+	{"dead-list-ends", case_dead_list_ends, NULL, 2, {64 * MIB, 64 * MIB}},
+	{"feature-everywhere", case_feature_everywhere, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"feature-unknown", case_feature_unknown, NULL, 2, {32 * MIB, 32 * MIB}},
 };
 
 const char *__asan_default_options(void);

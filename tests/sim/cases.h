@@ -33,4 +33,12 @@ void case_two_lives(void *rig);
 void case_heartbeats(void *rig);
 void case_superblock_alone(void); /* not in a coroutine */
 
+/* ---- cases_snap.c ---- */
+void case_walk_destroyed(void *rig);
+void case_walk_snapshots(void *rig);
+void case_full_snapshots(void *rig);
+void case_dead_list_ends(void *rig);
+void case_feature_everywhere(void *rig);
+void case_feature_unknown(void *rig);
+
 #endif

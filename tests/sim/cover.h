@@ -52,6 +52,8 @@
 	X(CHECKS, "pool checks")                                         \
 	X(PUNCHES, "discards of volumes")                                \
 	X(CLONES, "clones within and between volumes")                   \
+	X(SNAPS_TAKEN, "snapshots taken")                                \
+	X(SNAPS_COMPARED, "snapshots compared")                          \
 	X(DISCARDS, "discards of devices")                               \
 	X(REFUSED, "commands refused cleanly")                           \
 	X(VOL_TRASHED, "volumes thrown away")                            \

@@ -6,6 +6,7 @@
 #include "pool/pool_types.h"
 #include "tests/sim/cover.h"
 #include "tests/sim/sim_reactor.h"
+#include "tests/sim/snapvol.h"
 #include "tests/sim/world.h"
 
 #define REAP_TIMEOUT_MS 120000u
@@ -90,6 +91,7 @@ static void destroy_all(struct world *w)
 	if (w->fsvol && vol_destroy(w->pool, "files", NULL))
 		world_fail(w, "vol_destroy of the file system");
 	w->fsvol = NULL;
+	snapvol_destroy(w);
 	empty_trash(w);
 	uint64_t start = world_now_ms(w);
 	for (;;) {

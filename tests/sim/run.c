@@ -6,6 +6,7 @@
 #include "tests/sim/cover.h"
 #include "tests/sim/fsvol.h"
 #include "tests/sim/sim_reactor.h"
+#include "tests/sim/snapvol.h"
 #include "tests/sim/world.h"
 
 #define ROUNDS_MAX	 1000u
@@ -19,7 +20,7 @@ static bool all_done(void *arg)
 		done &= w->worker[i]->done;
 	if (done)
 		w->stop_chaos = true;
-	return done && w->chaos_done && w->admin_done && w->fs_done;
+	return done && w->chaos_done && w->admin_done && w->fs_done && w->snap_done;
 }
 
 static void spawn(struct world *w)
@@ -34,6 +35,11 @@ static void spawn(struct world *w)
 	if (w->fsvol) {
 		w->fs_done = false;
 		if (co_spawn(w->r, fsvol_main, w))
+			abort();
+	}
+	if (w->snapvol) {
+		w->snap_done = false;
+		if (co_spawn(w->r, snapvol_main, w))
 			abort();
 	}
 	if (w->administered) {

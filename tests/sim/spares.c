@@ -300,10 +300,15 @@ void spares_boot(struct world *w)
 	w->boot_cut_short = true;
 }
 
+/* The pool's own counter may be ahead of the entries, by those that were not made in the end; after
+ * a restart it is not. */
 void spares_joins(struct world *w, unsigned disk)
 {
+	static struct pool_history_entry e;
 	memset(&w->loss[disk], 0, sizeof(w->loss[disk]));
-	w->loss[disk].joined = w->pool->history_seq;
+	for (e.seq = 0; !pool_history_next(w->pool, e.seq, &e);)
+		continue;
+	w->loss[disk].joined = e.seq;
 }
 
 static void read_entry(struct world *w, const struct pool_history_entry *e)

@@ -6,6 +6,7 @@
 #include "tests/sim/cover.h"
 #include "tests/sim/fsvol.h"
 #include "tests/sim/item_key.h"
+#include "tests/sim/snapvol.h"
 #include "tests/sim/world.h"
 
 #define RUN_BLOCKS 32u
@@ -99,7 +100,8 @@ static void verify_list(struct world *w)
 	static struct vol_info info[64];
 	unsigned n = vol_list(w->pool, info, 64);
 	for (unsigned i = 0; i < n && i < 64; i++) {
-		bool known = info[i].destroying || fsvol_is(w, info[i].name);
+		bool known = info[i].destroying || fsvol_is(w, info[i].name) ||
+			     snapvol_is(w, info[i].name);
 		for (unsigned j = 0; j < WORLD_VOLS_MAX; j++)
 			known |= w->vol[j].state != WVOL_NONE &&
 				 (!strcmp(w->vol[j].name, info[i].name) ||
@@ -153,6 +155,7 @@ void verify_all(struct world *w, bool complete)
 		if (w->vol[i].v)
 			verify_volume(w, &w->vol[i], complete);
 	fsvol_verify(w, complete);
+	snapvol_verify(w, complete);
 	if (complete || rng_chance(&w->rng, 3, 4))
 		verify_check(w, true);
 }
@@ -160,6 +163,7 @@ void verify_all(struct world *w, bool complete)
 void verify_rebase(struct world *w)
 {
 	fsvol_rebase(w);
+	snapvol_rebase(w);
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
 		struct hist_tally t = {0, 0};
 		if (!w->vol[i].v)

@@ -9,6 +9,7 @@
 #include "tests/sim/fsvol.h"
 #include "tests/sim/hunger.h"
 #include "tests/sim/sim_reactor.h"
+#include "tests/sim/snapvol.h"
 #include "tests/sim/spares.h"
 #include "tests/sim/states.h"
 #include "tests/sim/world.h"
@@ -83,7 +84,9 @@ const char *world_doing(struct world *w, char *buf, size_t size)
 	if (!w->admin_done && n < size)
 		n += (size_t)snprintf(buf + n, size - n, " admin");
 	if (!w->fs_done && n < size)
-		snprintf(buf + n, size - n, " file system");
+		n += (size_t)snprintf(buf + n, size - n, " file system");
+	if (!w->snap_done && n < size)
+		snprintf(buf + n, size - n, " snapshots");
 	return buf;
 }
 
@@ -248,6 +251,9 @@ struct world *world_create(uint64_t seed, const struct sim_opts *opt)
 	w->fs_done = true;
 	w->with_fs = rng_chance(&w->rng, 1, 4);
 	w->fs_rng = rng_of(seed, 97);
+	w->snap_done = true;
+	w->with_snaps = rng_chance(&w->rng, 1, 3);
+	w->snap_rng = rng_of(seed, 96);
 	w->administered = rng_chance(&w->rng, 1, 2);
 	dice = rng_below(&w->rng, 16);
 	spares_init(w);
@@ -336,6 +342,7 @@ static void import_pool(struct world *w)
 void world_close_volumes(struct world *w)
 {
 	fsvol_close(w);
+	snapvol_close(w);
 	for (unsigned i = 0; i < WORLD_VOLS_MAX; i++) {
 		vol_close(w->vol[i].v);
 		w->vol[i].v = NULL;
@@ -401,8 +408,9 @@ static void cut_power(struct world *w)
 	}
 	for (unsigned i = 0; i < w->nworkers; i++)
 		w->worker[i]->done = true;
-	w->chaos_done = w->admin_done = w->fs_done = true;
+	w->chaos_done = w->admin_done = w->fs_done = w->snap_done = true;
 	fsvol_crashed(w);
+	snapvol_crashed(w);
 	w->hungry_until_ns = 0;
 	w->hungry_ever = false;
 	w->emptying = 0;
@@ -452,6 +460,7 @@ static void first_volumes(struct world *w)
 	for (unsigned i = 0; i < n; i++)
 		wvol_create(w, &w->rng);
 	fsvol_create(w);
+	snapvol_create(w);
 }
 
 void world_start(struct world *w)

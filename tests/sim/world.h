@@ -157,6 +157,10 @@ struct world {
 	struct fsvol *fsvol; /* NULL: none */
 	struct sim_rng fs_rng;
 
+	bool with_snaps, snap_done;
+	struct snapvol *snapvol; /* NULL: none */
+	struct sim_rng snap_rng;
+
 	bool administered; /* in this seed devices come and go */
 	bool admin_done;
 	uint64_t admin_ops;

@@ -57,6 +57,7 @@ page_of()
 	pool\ *) echo tarn-pool.8 ;;
 	volume\ *) echo tarn-volume.8 ;;
 	trash\ *) echo tarn-trash.8 ;;
+	snapshot\ *) echo tarn-snapshot.8 ;;
 	rescue\ *) echo tarn-rescue.8 ;;
 	mount|umount) echo tarn-mount.8 ;;
 	*) echo "tarn-$1.8" ;;

@@ -12,6 +12,10 @@ _tarn_words()
 		tarn trash list ${2:+"$2"} --bytes 2>/dev/null |
 			sed -n '1!s/^\([^ ]*\/[^ ]*\) .*/\1/p' | sort -u
 		;;
+	snapshot)
+		tarn snapshot list --bytes 2>/dev/null |
+			sed -n '1!s/^\([^ ]*\/[^ ]*@[^ ]*\) .*/\1/p'
+		;;
 	device)
 		tarn pool status "$2" --json 2>/dev/null |
 			sed -n 's/^ *"path": "\(.*\)",\{0,1\}$/\1/p'
@@ -38,7 +42,7 @@ _tarn()
 		;;
 	1)
 		name=$(sed -n "s/^  ${words[0]} \([a-z-]*\)  .*/\1/p" <<<"$help")
-		if [[ -n $name && ${words[0]} == @(pool|volume|trash|rescue) ]]; then
+		if [[ -n $name && ${words[0]} == @(pool|volume|trash|snapshot|rescue) ]]; then
 			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 			return
 		fi
@@ -46,7 +50,7 @@ _tarn()
 	esac
 
 	cmd=${words[0]}
-	[[ $cmd == @(pool|volume|trash|rescue) ]] && cmd+=" ${words[1]}"
+	[[ $cmd == @(pool|volume|trash|snapshot|rescue) ]] && cmd+=" ${words[1]}"
 	if [[ $cur == -* ]]; then
 		COMPREPLY=($(compgen -W "$(tarn $cmd --help 2>/dev/null |
 			grep -o -- '--[a-z][a-z-]*' | sort -u)" -- "$cur"))
@@ -118,6 +122,18 @@ _tarn()
 			COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
 		fi
 		;;
+	"snapshot create"|"snapshot destroy")
+		if [[ " ${COMP_WORDS[*]} " =~ \ (-r|--recursive)\  ]]; then
+			COMPREPLY=($(compgen -S @ -W "$(_tarn_words pool)" -- "$cur"))
+		elif [[ $cmd == *create ]]; then
+			COMPREPLY=($(compgen -S @ -W "$(_tarn_words volume)" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "$(_tarn_words snapshot)" -- "$cur"))
+		fi
+		;;
+	"snapshot list")
+		COMPREPLY=($(compgen -W "$(_tarn_words pool) $(_tarn_words volume)" -- "$cur"))
+		;;
 	"pool "*|"volume list"|"trash list")
 		COMPREPLY=($(compgen -W "$(_tarn_words pool)" -- "$cur"))
 		;;
@@ -144,7 +160,8 @@ _tarn()
 		if ((${#words[@]} > 1)); then
 			COMPREPLY=($(compgen -d -- "$cur"))
 		else
-			COMPREPLY=($(compgen -W "$(_tarn_words volume)" -- "$cur"))
+			name="$(_tarn_words volume) $(_tarn_words snapshot)"
+			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 		fi
 		;;
 	"rescue "*) COMPREPLY=($(compgen -f -- "$cur")) ;;
@@ -157,7 +174,10 @@ _tarn()
 			COMPREPLY=($(compgen -W "$name" -- "$cur"))
 		fi
 		;;
-	help) COMPREPLY=($(compgen -W "pool volume trash mount umount dump rescue" -- "$cur")) ;;
+	help)
+		name="pool volume trash snapshot mount umount dump rescue"
+		COMPREPLY=($(compgen -W "$name" -- "$cur"))
+		;;
 	esac
 }
 
