@@ -591,6 +591,7 @@ static bool jobs_full(const struct pool *p, bool tail)
 int flush_all(struct pool *p, bool tail)
 {
 	lock_take(&p->lock);
+	p->flush_commit = true; /* the flusher begins nothing: this would not end beside it */
 	for (struct vol *v = p->vols; v && !p->faulted; v = v->next) {
 		uint64_t todo = v->active_blocks;
 
@@ -617,6 +618,8 @@ int flush_all(struct pool *p, bool tail)
 	}
 	while (p->flush_jobs && !p->faulted)
 		waitq_wait(&p->data_waiters, &p->lock);
+	p->flush_commit = false;
+	waitq_wake_all(&p->data_waiters);
 	lock_drop(&p->lock);
 	return p->faulted ? ERR_FAULTED : 0;
 }
@@ -653,7 +656,8 @@ void flush_flusher(void *arg)
 			waitq_wait(&p->flusher_waiters, &p->lock);
 			continue;
 		}
-		if (p->gate_closed || jobs_full(p, false) || (rc = job_start_locked(v, false))) {
+		if (p->gate_closed || p->flush_commit || jobs_full(p, false) ||
+		    (rc = job_start_locked(v, false))) {
 			if (rc == -ENOMEM)
 				pause_locked(p);
 			else

@@ -22,8 +22,9 @@ void flush_request_locked(struct pool *p);
 /* Background coroutine: flushes while more than a quarter of the arena is dirty. */
 void flush_flusher(void *pool);
 /* Flush what is dirty now, volumes in turn, several jobs at a time; returns when all of it is
- * entered in the trees. tail: the gate is closed, do not spend time on compression. Yields. 0 or
- * ERR_FAULTED. */
+ * entered in the trees. For the commit alone: meanwhile the flusher begins nothing, so that it ends
+ * however fast others write. tail: the gate is closed, do not spend time on compression. Yields. 0
+ * or ERR_FAULTED. */
 int flush_all(struct pool *p, bool tail);
 
 #endif

@@ -264,7 +264,7 @@ struct pool {
 	struct vol *snaps_last;
 	struct vol *snaps_pending; /* asked for */
 	unsigned flush_jobs, flush_writes;
-	bool flush_wanted;
+	bool flush_wanted, flush_commit; /* a commit flushes: the flusher waits */
 	struct waitq flusher_waiters;
 
 	struct pool_event events[EVENTS_KEPT];

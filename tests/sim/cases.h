@@ -41,4 +41,7 @@ void case_dead_list_ends(void *rig);
 void case_feature_everywhere(void *rig);
 void case_feature_unknown(void *rig);
 
+/* ---- cases_space.c ---- */
+void case_commit_under_load(void *rig);
+
 #endif

@@ -17,7 +17,7 @@ struct sim_reactor {
 	uint64_t now_ns, wall_base_ns, steps;
 	struct sim_event *heap;
 	size_t count, cap;
-	bool halted;
+	bool halted, in_order;
 	sim_event_fn *watch;
 	void *watch_arg;
 };
@@ -141,7 +141,7 @@ static bool run_ready_one(struct sim_reactor *s)
 	unsigned n = reactor_ready_count(&s->base);
 	if (!n)
 		return false;
-	if (n > 1)
+	if (n > 1 && !s->in_order)
 		reactor_rotate_ready(&s->base, (unsigned)rng_below(&s->rng, n));
 	return reactor_run_one(&s->base);
 }
@@ -158,7 +158,7 @@ static enum sim_end run_loop(struct sim_reactor *s, sim_cond_fn *cond, void *arg
 			return SIM_DONE;
 		s->steps++;
 		/* Now and then time passes although somebody could run. */
-		bool late = s->count && rng_chance(&s->rng, 1, 16);
+		bool late = s->count && !s->in_order && rng_chance(&s->rng, 1, 16);
 		if (!late && run_ready_one(s))
 			continue;
 		if (!s->count)
@@ -215,6 +215,11 @@ void sim_reactor_watch(struct reactor *r, sim_event_fn *fn, void *arg)
 {
 	of(r)->watch = fn;
 	of(r)->watch_arg = arg;
+}
+
+void sim_reactor_in_order(struct reactor *r)
+{
+	of(r)->in_order = true;
 }
 
 void sim_reactor_halt(struct reactor *r)

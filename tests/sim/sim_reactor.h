@@ -36,6 +36,10 @@ enum sim_end sim_reactor_call(struct reactor *r, co_fn *fn, void *arg, uint64_t 
 /* Called after every step, outside any coroutine: to look, not to touch. */
 void sim_reactor_watch(struct reactor *r, sim_event_fn *fn, void *arg);
 
+/* From now on coroutines run in the order in which they became ready, as on a real reactor: what
+ * one of them can starve by never resting shows only so. */
+void sim_reactor_in_order(struct reactor *r);
+
 /* End sim_reactor_run before the next coroutine or event runs. */
 void sim_reactor_halt(struct reactor *r);
 /* Forget all coroutines and events, as a crash does. From outside any coroutine. */
