@@ -468,3 +468,22 @@ int extent_count(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n, uint
 	*ret_reserved = reserved;
 	return 0;
 }
+
+int extent_next(struct vol *v, uint64_t *object, uint64_t lblk, struct extent *x)
+{
+	struct key k = {*object, VOL_KEY_EXTENT, lblk};
+
+	for (;;) {
+		struct btree_item it;
+		int rc = btree_seek_ge(&v->tree, k, &it);
+
+		if (rc)
+			return rc;
+		if (it.key.type == VOL_KEY_EXTENT) {
+			*object = it.key.object;
+			return extent_decode(&it, x);
+		}
+		k = it.key.type < VOL_KEY_EXTENT ? (struct key){it.key.object, VOL_KEY_EXTENT, 0}
+						 : (struct key){it.key.object + 1, 0, 0};
+	}
+}

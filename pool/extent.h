@@ -34,6 +34,9 @@ void extent_to_text(FILE *f, const struct btree_item *it);
  * ERR_NEED_NODE. */
 int extent_lookup(struct vol *v, uint64_t object, uint64_t lblk, uint64_t end_lblk,
 		  struct extent *ret_x);
+/* The first extent at or after (*object, lblk), of whichever object: 0 and its object, -ENOENT,
+ * ERR_NEED_NODE. */
+int extent_next(struct vol *v, uint64_t *object, uint64_t lblk, struct extent *ret_x);
 /* Make [lblk, lblk+n) consist of new_x (NULL: a hole): removes what overlaps, frees its blocks,
  * keeps the volume's counters. n <= EXTENT_BLOCKS_MAX unless new_x is NULL; a long hole is made
  * from the end downwards in bounded steps: *ret_left is how many blocks from lblk on remain to be

@@ -206,8 +206,13 @@ struct pool {
 	uint64_t mover_total_blocks, mover_done_blocks; /* task.h */
 	uint64_t mover_batch_blocks; /* copied of members that have not left their slots yet */
 	uint64_t mover_moved_chunks;
-	uint64_t squeeze_next_ns;		    /* not before */
-	_Atomic uint64_t user_ops;		    /* reads and writes of volumes */
+	uint64_t squeeze_next_ns;	 /* not before */
+	bool squeezing, squeeze_in_vain; /* chunks are being emptied; none was, last time */
+	bool squeeze_asked;		 /* somebody who finds no room waits for it */
+	uint8_t squeeze_tasks;		 /* of the mover when it began */
+	unsigned squeeze_left;		 /* chunks that were not emptied */
+	uint64_t squeeze_turns;		 /* passes that have ended */
+	_Atomic uint64_t user_ops;	 /* reads and writes of volumes */
 	uint64_t user_ops_seen, user_busy_until_ns; /* the mover's view of them */
 
 	uint32_t chunk_blocks;

@@ -7,6 +7,7 @@
 #include "pool/place.h"
 #include "pool/refs.h"
 #include "pool/snap.h"
+#include "pool/squeeze.h"
 #include "pool/txn.h"
 #include "pool/vol_types.h"
 
@@ -119,7 +120,8 @@ int space_admit(struct pool *p, unsigned policy, uint64_t blocks)
 {
 	uint64_t have = p->lists[CHUNK_DATA][policy].free_blocks;
 
-	if (have < p->reserved[policy] + blocks && space_available(p, policy) < blocks) {
+	if (have < p->reserved[policy] + blocks && space_available(p, policy) < blocks &&
+	    (!squeeze_give_back(p) || space_available(p, policy) < blocks)) {
 		p->space_denied++;
 		return -ENOSPC;
 	}

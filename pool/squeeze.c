@@ -1,7 +1,9 @@
 #include "pool/squeeze.h"
 #include "pool/chunk.h"
 #include "pool/event.h"
+#include "pool/mover.h"
 #include "pool/space.h"
+#include "pool/task.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
@@ -10,6 +12,11 @@
 #define MARGIN_CHUNKS	  2u /* of room stay for writers */
 #define PAUSE_NS	  5000000000ull
 #define PAUSE_IN_VAIN_NS  60000000000ull
+#define ASK_POLL_NS	  50000000ull
+#define ASK_POLLS	  20u
+#define ASK_MAX_NS	  60000000000ull
+
+enum { TASK_EMPTY = 1, TASK_REBALANCE = 2 };
 
 /* ---- what to empty ---- */
 
@@ -34,9 +41,14 @@ unsigned squeeze_choose(struct pool *p, unsigned eighths, unsigned share, squeez
 {
 	uint64_t room[POLICIES];
 	unsigned n = 0;
+	bool any = false;
 
-	for (unsigned k = 0; k < POLICIES; k++)
+	for (unsigned k = 0; k < POLICIES; k++) {
 		room[k] = room_for(p, k) / share;
+		any |= room[k] >= p->chunk_blocks;
+	}
+	if (!any)
+		return 0;
 	for (unsigned e = 0; e < eighths; e++)
 		for (size_t h = 0; h < p->chunk_hash_size; h++)
 			for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
@@ -68,13 +80,37 @@ bool squeeze_due(const struct pool *p)
 	return reactor_now_ns() >= p->squeeze_next_ns && short_of_slots(p);
 }
 
-/* A device where nothing more can be placed: only then do free slots help who waits for one. */
-static bool some_full(const struct pool *p)
+/* A device where nothing more can be placed, or nothing but nodes: only then do free slots help who
+ * waits for one. */
+static bool some_full(struct pool *p)
 {
+	uint64_t unused = 0;
+	bool full = false;
+
 	for (unsigned i = 0; i < p->ndevs; i++)
-		if (dev_placeable(&p->devs[i]) && !p->devs[i].slots_free)
-			return true;
-	return false;
+		if (dev_placeable(&p->devs[i])) {
+			full |= !p->devs[i].slots_free;
+			unused += p->devs[i].slots_free;
+		}
+	return full || unused <= space_kept_slots(p);
+}
+
+static uint8_t tasks(const struct pool *p)
+{
+	return (task_must_empty(p) ? TASK_EMPTY : 0) | (p->rebalancing ? TASK_REBALANCE : 0);
+}
+
+static bool resync_waits(const struct pool *p)
+{
+	return p->resync_wanted && reactor_now_ns() >= p->resync_after_ns;
+}
+
+bool squeeze_must_end(const struct pool *p)
+{
+	bool needed = p->squeeze_asked || p->squeeze_tasks & TASK_EMPTY;
+
+	return !p->squeezing || resync_waits(p) || tasks(p) & ~p->squeeze_tasks ||
+	       (p->trim.running && !needed);
 }
 
 static void count(struct pool *p, struct chunk *c, void *arg)
@@ -91,24 +127,34 @@ static void drain(struct pool *p, struct chunk *c, void *arg)
 	c->draining = true;
 }
 
+/* Is it time? For one that is asked for it is, unless the last one was in vain. */
+static bool is_due(const struct pool *p, bool wanted)
+{
+	if (reactor_now_ns() < p->squeeze_next_ns && (!p->squeeze_asked || p->squeeze_in_vain))
+		return false;
+	return wanted || (squeeze_due(p) && !p->trim.running);
+}
+
 /* How many chunks are to be emptied now. Lock held. */
 static unsigned begin(struct pool *p, bool wanted)
 {
 	unsigned eighths, n;
 
-	wanted &= some_full(p);
+	wanted = (wanted && some_full(p)) || p->squeeze_asked;
 	eighths = wanted ? SQUEEZE_EIGHTHS_WANTED : EIGHTHS_BY_ITSELF;
-	if (p->faulted || p->stopping || reactor_now_ns() < p->squeeze_next_ns ||
-	    (!wanted && !squeeze_due(p)))
+	if (p->faulted || p->stopping || resync_waits(p) || !is_due(p, wanted))
 		return 0;
 	/* Half of the room: writers must not meet ENOSPC because of this. */
 	n = squeeze_choose(p, eighths, 2, count, NULL);
 	if (n < (wanted ? 1 : CHUNKS_BY_ITSELF)) {
 		p->squeeze_next_ns = reactor_now_ns() + PAUSE_NS;
+		p->squeeze_asked = false;
 		return 0;
 	}
 	squeeze_choose(p, eighths, 2, drain, NULL);
 	chunk_usable_update(p);
+	p->squeezing = true;
+	p->squeeze_tasks = tasks(p);
 	return n;
 }
 
@@ -128,7 +174,7 @@ static struct vol *next_volume(struct pool *p, uint64_t after)
 
 static int drain_volumes(struct pool *p)
 {
-	uint64_t id = 0, rewritten;
+	uint64_t id = 0;
 	int rc = 0;
 
 	while (!rc) {
@@ -139,7 +185,7 @@ static int drain_volumes(struct pool *p)
 		lock_drop(&p->lock);
 		if (!v)
 			return 0;
-		rc = convert_pass(v, &rewritten);
+		rc = convert_for_squeeze(v);
 		id = v->id;
 		lock_take(&p->lock);
 		if (v->destroying)
@@ -166,23 +212,34 @@ static int settle(struct pool *p)
 	return rc;
 }
 
-/* What could not be emptied takes data again. Returns how many. Lock held. */
-static unsigned end(struct pool *p)
+/* What could not be emptied takes data again. Lock held. */
+static void end(struct pool *p)
 {
-	unsigned n = 0;
-
+	p->squeeze_left = 0;
 	for (size_t h = 0; h < p->chunk_hash_size; h++)
 		for (struct chunk *c = p->chunk_hash[h]; c; c = c->hash_next) {
-			n += c->draining;
+			p->squeeze_left += c->draining;
 			c->draining = false;
 		}
+	p->squeezing = false;
 	chunk_usable_update(p);
-	return n;
+}
+
+static void turn_over(struct pool *p, unsigned n, bool in_vain)
+{
+	p->squeeze_in_vain = in_vain;
+	p->squeeze_next_ns = reactor_now_ns() + (in_vain ? PAUSE_IN_VAIN_NS : PAUSE_NS);
+	p->squeeze_asked = false;
+	p->squeeze_turns++;
+	if (p->squeeze_left < n)
+		event_emit_locked(p, "squeezed", "%u chunks that held little were emptied",
+				  n - p->squeeze_left);
 }
 
 bool squeeze_turn(struct pool *p, bool wanted)
 {
-	unsigned n, left;
+	unsigned n;
+	bool interrupted;
 
 	lock_take(&p->lock);
 	n = begin(p, wanted);
@@ -193,11 +250,59 @@ bool squeeze_turn(struct pool *p, bool wanted)
 	if (!txn_commit_wait(p) && !drain_volumes(p))
 		settle(p);
 	lock_take(&p->lock);
-	left = end(p);
-	p->squeeze_next_ns = reactor_now_ns() + (left < n ? PAUSE_NS : PAUSE_IN_VAIN_NS);
-	if (left < n)
-		event_emit_locked(p, "squeezed", "%u chunks that held little were emptied",
-				  n - left);
+	interrupted = p->squeezing && squeeze_must_end(p);
+	if (p->squeezing)
+		end(p);
+	turn_over(p, n, p->squeeze_left >= n && !interrupted);
+	wanted = p->squeeze_left < n;
 	lock_drop(&p->lock);
-	return left < n;
+	return wanted;
+}
+
+/* ---- those who find no room ---- */
+
+bool squeeze_give_back(struct pool *p)
+{
+	if (!p->squeezing)
+		return false;
+	end(p);
+	return p->squeeze_left;
+}
+
+/* Can a pass help? Then there will be one. */
+static bool ask(struct pool *p)
+{
+	if (p->faulted || p->stopping || !p->running)
+		return false;
+	if (!p->squeezing) {
+		if (reactor_now_ns() < p->squeeze_next_ns && p->squeeze_in_vain)
+			return false;
+		if (!squeeze_choose(p, SQUEEZE_EIGHTHS_WANTED, 2, count, NULL))
+			return false;
+	}
+	p->squeeze_asked = true;
+	mover_wake_locked(p);
+	return true;
+}
+
+bool squeeze_wait(struct pool *p, uint64_t *until_ns)
+{
+	uint64_t turns;
+	bool over;
+
+	lock_take(&p->lock);
+	if (!*until_ns)
+		*until_ns = reactor_now_ns() + ASK_MAX_NS;
+	over = reactor_now_ns() >= *until_ns || !ask(p);
+	turns = p->squeeze_turns;
+	lock_drop(&p->lock);
+	if (over)
+		return false;
+	for (unsigned i = 0; i < ASK_POLLS && !over; i++) {
+		co_sleep_ns(ASK_POLL_NS);
+		lock_take(&p->lock);
+		over = p->squeeze_turns != turns || p->stopping || p->faulted;
+		lock_drop(&p->lock);
+	}
+	return true;
 }

@@ -14,6 +14,11 @@
  * is on disk: after a crash it begins again. Failure modes: what cannot be read, or is only
  * reserved, stays, and its chunk takes data again; a pass that empties nothing is not repeated for
  * a minute.
+ *
+ * It gives way: it ends when a device waits for its resync, when the mover gets another task, when
+ * it finds no room itself, or a writer finds none: then what it withheld is free again at once. One
+ * that nobody needs ends for a trim, too. On the other hand a writer who finds no room, or no slots
+ * for metadata, asks for one and waits for what it gives.
  */
 #ifndef TARN_POOL_SQUEEZE_H
 #define TARN_POOL_SQUEEZE_H
@@ -29,6 +34,14 @@ typedef void squeeze_fn(struct pool *p, struct chunk *c, void *arg);
  * Lock held. */
 unsigned squeeze_choose(struct pool *p, unsigned eighths, unsigned share, squeeze_fn *fn,
 			void *arg);
+/* Must the pass under way end? Lock held. */
+bool squeeze_must_end(const struct pool *p);
+/* Somebody finds no room: what a pass withholds takes data again, and the pass ends. False: there
+ * is nothing. Lock held. */
+bool squeeze_give_back(struct pool *p);
+/* After -ENOSPC: is it worth trying again? Waits a second at most, or for the end of a pass that
+ * may help; up to a minute in all. *until_ns: 0 at first. Yields. */
+bool squeeze_wait(struct pool *p, uint64_t *until_ns);
 /* Are slots short, and is it time? Lock held. */
 bool squeeze_due(const struct pool *p);
 /* One pass, if there is reason for one. wanted: a device is being emptied. True when chunks were

@@ -18,6 +18,7 @@
 #include "pool/delta.h"
 #include "pool/extent.h"
 #include "pool/space.h"
+#include "pool/squeeze.h"
 #include "pool/txn.h"
 #include "pool/vol_quota.h"
 #include "pool/vol_record.h"
@@ -257,12 +258,17 @@ static int share_in_gate(struct clone *cl)
 static int share(struct clone *cl)
 {
 	struct pool *p = cl->dst.v->p;
-	int rc = txn_enter(p, false);
+	uint64_t until = 0;
+	int rc;
 
-	if (rc == -ENOSPC) { /* what was freed becomes usable with the next commit */
+	for (unsigned tries = 0;; tries++) {
+		rc = txn_enter(p, false);
+		if (rc != -ENOSPC || (tries && !squeeze_wait(p, &until)))
+			break;
+		/* what was freed becomes usable with the next commit */
 		rc = txn_commit_wait(p);
-		if (!rc)
-			rc = txn_enter(p, false);
+		if (rc)
+			break;
 	}
 	if (rc)
 		return rc;

@@ -3,6 +3,7 @@
 #include "pool/chunk.h"
 #include "pool/ilog.h"
 #include "pool/space.h"
+#include "pool/squeeze.h"
 #include "pool/txn.h"
 #include "pool/vol_record.h"
 
@@ -127,6 +128,7 @@ static bool no_room_to_delete(struct vol *v)
 
 int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg)
 {
+	uint64_t until = 0;
 	int rc;
 
 	if (v->origin)
@@ -135,7 +137,7 @@ int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg)
 		rc = never_full && no_room_to_delete(v)
 			     ? -ENOSPC
 			     : txn_enter(v->p, never_full || v->commit_only);
-		if (rc != -ENOSPC || tries)
+		if (rc != -ENOSPC || (tries && !squeeze_wait(v->p, &until)))
 			break;
 		/* What was freed becomes usable with the next commit. */
 		rc = txn_commit_wait(v->p);

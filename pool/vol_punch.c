@@ -5,6 +5,7 @@
 #include "pool/extent.h"
 #include "pool/ilog.h"
 #include "pool/space.h"
+#include "pool/squeeze.h"
 #include "pool/txn.h"
 #include "pool/vol_quota.h"
 #include "pool/vol_record.h"
@@ -212,6 +213,7 @@ int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_
 {
 	struct reserve r = {.object = object, .lblk = off / BLOCK_SIZE, .fn = fn, .arg = arg};
 	bool retried = false;
+	uint64_t until = 0;
 	int rc;
 
 	if (off > VOL_OBJECT_BYTES_MAX || len > VOL_OBJECT_BYTES_MAX - off)
@@ -219,7 +221,8 @@ int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_
 	r.end = (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE;
 	do {
 		rc = vol_change(v, false, reserve_step, &r);
-		if ((rc == -ENOSPC || rc == -EDQUOT) && !retried) {
+		if (((rc == -ENOSPC || rc == -EDQUOT) && !retried) ||
+		    (rc == -ENOSPC && squeeze_wait(v->p, &until))) {
 			retried = true;
 			rc = txn_commit_wait(v->p);
 		}

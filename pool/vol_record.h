@@ -39,9 +39,9 @@ void vol_link(struct pool *p, struct vol *v);
 void vol_reaper(void *pool);
 /* Background: rewrite what lies under another policy than its volume's. */
 void convert_main(void *pool);
-/* Write anew what lies in chunks of another policy than the volume's, or in ones being emptied.
- * ret_rewritten: extents. Yields. */
-int convert_pass(struct vol *v, uint64_t *ret_rewritten);
+/* Write anew what lies in chunks that are being emptied. Yields. 0, or an error where it ended:
+ * -ENOSPC, or ERR_FAULTED for squeeze_must_end(). */
+int convert_for_squeeze(struct vol *v);
 void vol_trash_expire(struct pool *p);
 /* A writer to v finds no room. Yields. False: nothing in the trash helps. */
 bool vol_trash_pressure(const struct vol *v);

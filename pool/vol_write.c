@@ -6,6 +6,7 @@
 #include "pool/extent.h"
 #include "pool/flush.h"
 #include "pool/space.h"
+#include "pool/squeeze.h"
 #include "pool/txn.h"
 #include "pool/vol_quota.h"
 #include "pool/vol_read.h"
@@ -324,6 +325,7 @@ static void wop_done(struct wop *w)
 static int write_piece(struct wop *w)
 {
 	struct pool *p = w->v->p;
+	uint64_t until = 0;
 	int rc;
 
 	w->lblk = w->off / BLOCK_SIZE;
@@ -340,7 +342,11 @@ static int write_piece(struct wop *w)
 		}
 		if ((rc != -ENOSPC && rc != -EDQUOT) || tries >= 16)
 			break;
-		if (tries >= 2 && (rc == -EDQUOT || !vol_trash_pressure(w->v)))
+		if (tries >= 2 && rc == -EDQUOT)
+			break;
+		if (tries >= 2 && squeeze_wait(p, &until))
+			tries = 1;
+		else if (tries >= 2 && !vol_trash_pressure(w->v))
 			break;
 		/* Freed blocks become usable with the next commit; one more for what it freed
 		 * itself. */

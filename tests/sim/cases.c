@@ -365,6 +365,9 @@ static const struct one {
 	{"dead-list-ends", case_dead_list_ends, NULL, 2, {64 * MIB, 64 * MIB}},
 	{"feature-everywhere", case_feature_everywhere, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"feature-unknown", case_feature_unknown, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"remove-and-fail", case_remove_and_fail, NULL, 5, {64 * MIB, 64 * MIB}},
+	{"squeeze-full", case_squeeze_full, NULL, 3, {64 * MIB, 64 * MIB}},
+	{"convert-full", case_convert_full, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"commit-under-load", case_commit_under_load, NULL, 2, {2048 * MIB, 2048 * MIB}},
 };
 

@@ -43,5 +43,8 @@ void case_feature_unknown(void *rig);
 
 /* ---- cases_space.c ---- */
 void case_commit_under_load(void *rig);
+void case_squeeze_full(void *rig);
+void case_convert_full(void *rig);
+void case_remove_and_fail(void *rig);
 
 #endif
