@@ -105,15 +105,21 @@ bool space_can_withhold(const struct pool *p, const struct chunk *c, uint32_t bl
 	return have >= need + blocks;
 }
 
-uint64_t space_available(struct pool *p, unsigned policy)
+/* nodes: slots that stay for them. */
+static uint64_t available(struct pool *p, unsigned policy, uint64_t nodes)
 {
 	uint64_t have = p->lists[CHUNK_DATA][policy].free_blocks;
 	struct slots_wanted w;
 
 	space_slots_wanted(p, policy, &w);
-	w.n[0] += keep_slots(p);
+	w.n[0] += nodes;
 	have += place_creatable(p, policy, &w) * p->chunk_blocks;
 	return have > p->reserved[policy] ? have - p->reserved[policy] : 0;
+}
+
+uint64_t space_available(struct pool *p, unsigned policy)
+{
+	return available(p, policy, keep_slots(p));
 }
 
 int space_admit(struct pool *p, unsigned policy, uint64_t blocks)
@@ -146,12 +152,27 @@ static void guarantees(const struct vol *self, bool add)
 	}
 }
 
+/* Within its own guarantee, which nodes must not eat up: like what is admitted already, it may use
+ * their reserve. */
+static int admit_guaranteed(struct vol *v, uint64_t blocks)
+{
+	unsigned policy = vol_policy(v);
+	uint64_t has = v->logical_blocks + v->active_blocks + v->reserved_blocks;
+
+	if (has + blocks > v->reservation_blocks || available(v->p, policy, 0) < blocks)
+		return -ENOSPC;
+	v->p->reserved[policy] += blocks;
+	return 0;
+}
+
 int space_admit_vol(struct vol *v, uint64_t blocks)
 {
 	int rc;
 
 	guarantees(v, true);
 	rc = space_admit(v->p, vol_policy(v), blocks);
+	if (rc == -ENOSPC)
+		rc = admit_guaranteed(v, blocks);
 	guarantees(v, false);
 	return rc;
 }
