@@ -117,7 +117,8 @@ int fs_statfs(struct fs *fs, struct statvfs *ret_st)
 	avail = i.available_bytes;
 	total = i.used_bytes + i.delta_bytes + i.reserved_bytes + avail;
 	if (i.size_bytes) { /* a quota of logical bytes */
-		uint64_t left = i.size_bytes > i.logical_bytes ? i.size_bytes - i.logical_bytes : 0;
+		uint64_t held = i.logical_bytes + i.reserved_bytes;
+		uint64_t left = i.size_bytes > held ? i.size_bytes - held : 0;
 
 		total = i.size_bytes;
 		avail = avail < left ? avail : left;

@@ -18,6 +18,7 @@
 #include "pool/space.h"
 #include "pool/squeeze.h"
 #include "pool/txn.h"
+#include "pool/vol_held.h"
 #include "pool/vol_read.h"
 #include "pool/vol_record.h"
 
@@ -89,6 +90,7 @@ static int step_dirty(struct vol *v, void *arg)
 		dbuf_ref(v->p, cv->bufs[i]);
 		delta_put_logged(v, cv->object, cv->x.lblk + i, cv->bufs[i]);
 	}
+	vol_held_look(v, cv->object, cv->x.lblk, cv->x.blocks);
 	flush_request_if_full(v->p);
 	txn_mark_dirty_locked(v->p);
 	return 0;

@@ -4,6 +4,7 @@
 #include "pool/flush.h"
 #include "pool/space.h"
 #include "pool/txn.h"
+#include "pool/vol_held.h"
 
 RB_GENERATE(dtree, dseg, rb, dseg_cmp)
 
@@ -199,7 +200,7 @@ int delta_prepare(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n)
 			return -ENOMEM;
 		s->object = object;
 		s->win = w;
-		s->present = s->unlogged = 0;
+		s->present = s->unlogged = s->over = s->fresh = 0;
 		s->older = NULL;
 		s->entered = false;
 		RB_INSERT(dtree, &v->active, s);
@@ -253,6 +254,7 @@ static void drop_in_seg(struct vol *v, struct dseg *s, bool active, uint64_t lbl
 		if (!(s->present & 1u << i) || at < lblk || at >= end)
 			continue;
 		s->present &= ~(1u << i);
+		vol_held_forget(v, s, 1u << i);
 		dbuf_unref(v->p, s->buf[i]);
 		if (!active) { /* the flush job holds the admission */
 			v->flushing_blocks--;
@@ -302,6 +304,7 @@ void delta_flush_begin(struct vol *v, struct dseg *s)
 		for (unsigned i = 0; i < SEG_BLOCKS; i++)
 			if (c->present & s->present & 1u << i) {
 				c->present &= ~(1u << i);
+				vol_held_forget(v, c, 1u << i);
 				dbuf_unref(v->p, c->buf[i]);
 				v->flushing_blocks--;
 			}

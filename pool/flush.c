@@ -8,6 +8,7 @@
 #include "pool/extent.h"
 #include "pool/space.h"
 #include "pool/txn.h"
+#include "pool/vol_held.h"
 
 struct piece { /* becomes one extent */
 	struct extent x;
@@ -190,6 +191,14 @@ static int build_seg(struct job *j, const struct dseg *s, uint32_t present, stru
 
 /* ---- place and enter ---- */
 
+/* Blocks of its segment that the piece holds. */
+static uint32_t piece_blocks(const struct piece *pc)
+{
+	uint32_t all = pc->x.blocks == 32 ? ~0u : ((1u << pc->x.blocks) - 1);
+
+	return all << pc->x.lblk % SEG_BLOCKS;
+}
+
 /* Which of the piece's blocks are still wanted: a punch may have dropped some meanwhile. */
 static uint32_t piece_present(const struct dseg *s, const struct piece *pc)
 {
@@ -292,8 +301,10 @@ static int enter_step(struct pool *p, void *arg)
 	}
 	pc->x.birth = p->open->nr;
 	rc = extent_replace(v, en->object, pc->x.lblk, pc->x.blocks, &pc->x, NULL);
-	if (!rc)
+	if (!rc) {
+		vol_held_entered(v, en->seg, piece_blocks(pc));
 		return 0;
+	}
 give_back:
 	space_free(p, pc->x.addr, got, true);
 	return rc;
@@ -425,6 +436,7 @@ static void job_release(struct job *j)
 	for (unsigned k = 0; k < j->nsegs; k++) {
 		struct dseg *s = j->segs[k];
 
+		vol_held_forget(v, s, ~0u);
 		for (unsigned i = 0; i < SEG_BLOCKS; i++)
 			if (s->present & 1u << i) {
 				dbuf_unref(j->p, s->buf[i]);

@@ -9,7 +9,7 @@
 #include "pool/snap.h"
 #include "pool/squeeze.h"
 #include "pool/txn.h"
-#include "pool/vol_types.h"
+#include "pool/vol_held.h"
 
 int space_bits_alloc(struct pool *p, struct chunk *c)
 {
@@ -143,7 +143,7 @@ static void guarantees(const struct vol *self, bool add)
 	if (!p->any_reservation)
 		return;
 	for (const struct vol *v = p->vols; v; v = v->next) {
-		uint64_t has = v->logical_blocks + v->active_blocks + v->reserved_blocks, n;
+		uint64_t has = vol_held_least(v), n;
 
 		if (v == self || v->destroying || v->trashed_ns || v->reservation_blocks <= has)
 			continue;
@@ -157,15 +157,16 @@ static void guarantees(const struct vol *self, bool add)
 static int admit_guaranteed(struct vol *v, uint64_t blocks)
 {
 	unsigned policy = vol_policy(v);
-	uint64_t has = v->logical_blocks + v->active_blocks + v->reserved_blocks;
 
-	if (has + blocks > v->reservation_blocks || available(v->p, policy, 0) < blocks)
+	vol_held_try(v, UINT32_MAX);
+	if (vol_held_most(v) + blocks > v->reservation_blocks ||
+	    available(v->p, policy, 0) < blocks)
 		return -ENOSPC;
 	v->p->reserved[policy] += blocks;
 	return 0;
 }
 
-int space_admit_vol(struct vol *v, uint64_t blocks)
+static int admit_vol(struct vol *v, uint64_t blocks)
 {
 	int rc;
 
@@ -175,6 +176,19 @@ int space_admit_vol(struct vol *v, uint64_t blocks)
 		rc = admit_guaranteed(v, blocks);
 	guarantees(v, false);
 	return rc;
+}
+
+int space_admit_vol(struct vol *v, uint64_t blocks)
+{
+	int rc = admit_vol(v, blocks);
+
+	if (rc != -ENOSPC || !v->p->any_reservation)
+		return rc;
+	for (struct vol *o = v->p->vols; o;
+	     o = o->next) /* do they hold what they are guaranteed? */
+		if (o->reservation_blocks)
+			vol_held_try(o, UINT32_MAX);
+	return admit_vol(v, blocks);
 }
 
 uint64_t space_available_vol(struct vol *v)

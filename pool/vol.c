@@ -10,7 +10,10 @@
 #include "pool/snap.h"
 #include "pool/space.h"
 #include "pool/txn.h"
+#include "pool/vol_held.h"
 #include "pool/vol_record.h"
+
+#define INFO_LOOKS 512u /* whatever is dirty */
 
 static int name_check(const char *name, struct err *e)
 {
@@ -202,7 +205,8 @@ static void info_fill(struct vol *v, struct vol_info *i)
 	i->converting = v->converting;
 	i->size_bytes = v->size_bytes;
 	i->used_bytes = v->used_blocks * BLOCK_SIZE;
-	i->logical_bytes = (v->logical_blocks + v->active_blocks) * BLOCK_SIZE;
+	vol_held_try(v, INFO_LOOKS);
+	i->logical_bytes = (vol_held_most(v) - v->reserved_blocks) * BLOCK_SIZE;
 	i->reserved_bytes = v->reserved_blocks * BLOCK_SIZE;
 	i->reservation_bytes = v->reservation_blocks * BLOCK_SIZE;
 	i->delta_bytes = (v->active_blocks + v->flushing_blocks) * BLOCK_SIZE;
@@ -334,7 +338,8 @@ static int set_reservation(struct vol *v, const struct change *c, struct err *e)
 	uint64_t was = v->reservation_blocks, want = c->size / BLOCK_SIZE;
 
 	v->reservation_blocks = 0;
-	if (space_available_vol(v) + v->logical_blocks + v->active_blocks < want) {
+	vol_held_try(v, UINT32_MAX);
+	if (space_available_vol(v) + vol_held_least(v) < want) {
 		v->reservation_blocks = was;
 		return err_set(e, -ENOSPC,
 			       "the pool cannot guarantee that much: %llu bytes are free with this "

@@ -38,7 +38,7 @@ enum vol_compression { VOL_COMPRESS_OFF = 0, VOL_COMPRESS_LZ4 = 1 };
 #define VOL_KEY_EXTENT \
 	0x80 /* key types from here on belong to vol; smaller ones to the front end */
 #define VOL_NAME_MAX	     63
-#define VOL_CLASS_MAX	     15			/* of a class of devices: POOL_CLASS_MAX */
+#define VOL_CLASS_MAX	     15	       /* of a class of devices: POOL_CLASS_MAX */
 #define VOL_OBJECT_BYTES_MAX INT64_MAX /* 8 EiB of address space per object */
 
 struct vol_info { /* a copy; sizes in bytes */
@@ -50,7 +50,8 @@ struct vol_info { /* a copy; sizes in bytes */
 	uint8_t copies;
 	uint64_t size_bytes;	    /* block: device size. fs: 0 or quota (most logical bytes) */
 	uint64_t used_bytes;	    /* stored data, one copy, after compression */
-	uint64_t logical_bytes;	    /* mapped data before compression, including the delta */
+	uint64_t logical_bytes;	    /* data before compression, with what is dirty, but for dirty
+				       data over what is reserved */
 	uint64_t reserved_bytes;    /* promised and not yet written (fallocate) */
 	uint64_t delta_bytes;	    /* dirty in memory */
 	uint64_t reservation_bytes; /* guaranteed, whatever others write */

@@ -2,6 +2,7 @@
 #include "pool/delta.h"
 #include "pool/extent.h"
 #include "pool/txn.h"
+#include "pool/vol_held.h"
 
 /* Blocks of [from, to), a hole in the tree, that are not dirty. */
 static uint64_t clean_blocks(struct vol *v, uint64_t object, uint64_t from, uint64_t to)
@@ -34,19 +35,32 @@ static int new_blocks(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n,
 	return 0;
 }
 
+static uint64_t quota_blocks(const struct vol *v)
+{
+	return v->type == VOL_TYPE_FS ? v->size_bytes / BLOCK_SIZE : 0;
+}
+
+bool vol_quota_near(const struct vol *v)
+{
+	uint64_t most = quota_blocks(v);
+
+	return most && vol_held_most(v) + v->p->arena.count > most;
+}
+
 int vol_quota_admit(struct vol *v, uint64_t object, uint64_t lblk, uint64_t n)
 {
-	uint64_t most = v->size_bytes / BLOCK_SIZE, fresh;
-	uint64_t has = v->logical_blocks + v->active_blocks + v->flushing_blocks +
-		       v->reserved_blocks;
+	uint64_t most = quota_blocks(v), fresh;
 	int rc;
 
-	if (v->type != VOL_TYPE_FS || !v->size_bytes || has + n <= most)
+	if (!most || (vol_held_most(v) + n <= most && !vol_quota_near(v)))
 		return 0;
 	if (v->commit_only) /* replay: was admitted before the crash */
 		return 0;
 	rc = new_blocks(v, object, lblk, n, &fresh);
+	if (rc || !fresh || vol_held_most(v) + fresh <= most)
+		return rc;
+	rc = vol_held_count(v);
 	if (rc)
 		return rc;
-	return fresh && has + fresh > most ? -EDQUOT : 0;
+	return vol_held_most(v) + fresh > most ? -EDQUOT : 0;
 }

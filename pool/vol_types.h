@@ -13,6 +13,7 @@ struct dseg {
 	uint64_t object, win; /* win = block / SEG_BLOCKS */
 	uint32_t present;
 	uint32_t unlogged;	  /* written since the last log group or commit */
+	uint32_t over, fresh;	  /* counted elsewhere too, or not: vol_held.h */
 	uint32_t buf[SEG_BLOCKS]; /* arena indexes, one reference each */
 	/* In the flushing map several segments of one window form a chain, newest first; only the
 	 * newest is in the tree. entered: its extents are in the volume's tree, only the writes are
@@ -54,7 +55,8 @@ struct vol {
 	struct btree dead;
 	struct dtree active, flushing;
 	uint64_t active_blocks, flushing_blocks, unlogged_blocks;
-	struct key flush_cursor; /* object, 0, win: elevator of the flusher */
+	uint64_t over_blocks, fresh_blocks; /* of both: vol_held.h */
+	struct key flush_cursor;	    /* object, 0, win: elevator of the flusher */
 
 	uint8_t *log;
 	size_t log_len, log_cap; /* records since the last log group or commit */

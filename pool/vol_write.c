@@ -8,6 +8,7 @@
 #include "pool/space.h"
 #include "pool/squeeze.h"
 #include "pool/txn.h"
+#include "pool/vol_held.h"
 #include "pool/vol_quota.h"
 #include "pool/vol_read.h"
 #include "pool/vol_record.h"
@@ -102,6 +103,8 @@ static int consume_reserved(struct wop *w, bool do_it, uint64_t *ret_blocks)
 			rc = do_it ? extent_replace(v, w->object, at, n, NULL, NULL)
 				   : extent_replace_prepare(v, w->object, at, n, &left);
 			*ret_blocks += n;
+			if (do_it)
+				vol_held_unsure(v, w->object, at, n);
 		}
 		if (rc)
 			return rc;
@@ -188,6 +191,8 @@ static int write_locked(struct wop *w)
 	}
 	for (unsigned i = 0; i < w->n; i++)
 		delta_put(v, w->object, w->lblk + i, w->bufs[i]);
+	if (vol_quota_near(v))
+		vol_held_look(v, w->object, w->lblk, w->n);
 	vol_changed_locked(v);
 	v->p->user_write_bytes += w->len;
 	atomic_fetch_add_explicit(&v->p->user_ops, 1, memory_order_relaxed);

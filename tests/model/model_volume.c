@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "pool/vol.h"
+#include "pool/vol_held.h"
 #include "tests/sim/rig.h"
 
 #define BLOCK	  4096u
@@ -331,6 +332,25 @@ static void do_commit(struct model *m)
 		     (unsigned long long)want);
 }
 
+/* Whatever is dirty or being flushed. */
+static void do_held(struct model *m)
+{
+	struct pool *p = m->rig.pool;
+	uint64_t want = 0, least, most, most_then;
+	for (unsigned i = 0; i < OBJECTS; i++)
+		want += mapped_bytes(&m->obj[i]) + promised_bytes(&m->obj[i]);
+	lock_take(&p->lock);
+	least = vol_held_least(m->v);
+	most = vol_held_most(m->v);
+	int rc = vol_held_count(m->v);
+	most_then = vol_held_most(m->v);
+	lock_drop(&p->lock);
+	if (least * BLOCK > want || most * BLOCK < want || (!rc && most_then * BLOCK != want))
+		fail(m, "holds %llu to %llu blocks, then %llu (%d); should be %llu",
+		     (unsigned long long)least, (unsigned long long)most,
+		     (unsigned long long)most_then, rc, (unsigned long long)want / BLOCK);
+}
+
 /* ---- items ---- */
 
 static struct key key_of(const struct model *m, unsigned i)
@@ -515,7 +535,7 @@ static void one_op(struct model *m)
 		do_read,      do_read,	    do_punch,	    do_punch,	do_seek,    do_seek,
 		do_bytes,     do_change,    do_change,	    do_change,	do_query,   do_query,
 		do_seek_item, do_seek_item, do_write_items, do_refused, do_reserve, do_clone,
-		do_clone,     do_clone,
+		do_clone,     do_clone,	    do_held,	    do_held,	do_held,
 	};
 	if (rng_chance(&m->rng, 1, 100))
 		do_commit(m);

@@ -365,6 +365,7 @@ static const struct one {
 	{"dead-list-ends", case_dead_list_ends, NULL, 2, {64 * MIB, 64 * MIB}},
 	{"feature-everywhere", case_feature_everywhere, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"feature-unknown", case_feature_unknown, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"quota-exact", case_quota_exact, NULL, 1, {256 * MIB, 256 * MIB}},
 	{"remove-and-fail", case_remove_and_fail, NULL, 5, {64 * MIB, 64 * MIB}},
 	{"squeeze-full", case_squeeze_full, NULL, 3, {64 * MIB, 64 * MIB}},
 	{"convert-full", case_convert_full, NULL, 2, {32 * MIB, 32 * MIB}},

@@ -45,6 +45,7 @@ void case_feature_unknown(void *rig);
 void case_commit_under_load(void *rig);
 void case_squeeze_full(void *rig);
 void case_convert_full(void *rig);
+void case_quota_exact(void *rig);
 void case_remove_and_fail(void *rig);
 
 #endif

@@ -173,3 +173,46 @@ void case_remove_and_fail(void *arg)
 		sim_disk_revive(g->disk[1]);
 	}
 }
+
+/* ---- what a volume holds ---- */
+
+static void overwrite_always(void *arg)
+{
+	struct busy *b = arg;
+	while (reactor_now_ns() < b->until_ns) {
+		CHECK(!case_write(b->v, b->next++ % 64 * 64, 64)); /* 16 MiB, again and again */
+		co_sleep_ns(SIM_MS / 4);
+	}
+	b->running--;
+}
+
+/* Beside somebody who overwrites: the quota is met neither early nor late, and what the volume is
+ * said to hold is right, whatever is dirty or being flushed. */
+void case_quota_exact(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	struct vol_info i;
+	g->opt.delta_bytes = 64 * MIB;
+	g->opt.cache_bytes = 8 * MIB;
+	g->opt.commit_ns = 5 * SIM_SEC;
+	case_start(g);
+	struct busy b = {.v = case_volume(g, "v", 1), .running = 1};
+	CHECK(!vol_resize(g->pool, "v", 20 * MIB, true, &e));
+	for (uint64_t n = 0; n < 64; n++)
+		CHECK(!case_write(b.v, n * 64, 64));
+	sim_disk_traits(g->disk[0])->latency_ns = 20 * SIM_MS;
+	b.until_ns = reactor_now_ns() + 3 * SIM_SEC;
+	CHECK(!co_spawn(g->r, overwrite_always, &b));
+	for (uint64_t n = 64; n < 80; n++) {
+		co_sleep_ns(100 * SIM_MS);
+		vol_info_get(b.v, &i);
+		CHECK(i.logical_bytes == n * 64 * 4096);
+		CHECK(!case_write(b.v, n * 64, 64));
+	}
+	CHECK(case_write(b.v, 80 * 64, 1) == -ENOSPC);
+	while (b.running)
+		co_sleep_ns(SIM_MS);
+	vol_close(b.v);
+	CHECK(!rig_export(g, &e));
+}
