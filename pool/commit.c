@@ -524,7 +524,7 @@ static void durable(struct commit *cm)
 	lock_drop(&p->lock);
 }
 
-static bool dirty_left(struct pool *p, unsigned more_than)
+static uint64_t dirty_blocks(struct pool *p)
 {
 	uint64_t n = 0;
 
@@ -532,13 +532,15 @@ static bool dirty_left(struct pool *p, unsigned more_than)
 	for (struct vol *v = p->vols; v; v = v->next)
 		n += v->active_blocks;
 	lock_drop(&p->lock);
-	return n > more_than;
+	return n;
 }
 
 /* What is dirty when the gate closes is entered in the trees while writers wait, some microseconds
- * a block: it is flushed until so little is left, unless they are faster. */
+ * a block: it is flushed until so little is left, unless they are faster: what a pass leaves behind
+ * is what they wrote meanwhile, and no other makes it less. */
 #define GATE_BLOCKS    16u
 #define FLUSH_PASSES   5u
+#define MANY_BLOCKS    128u
 #define READY_PAUSE_NS 20000u
 
 /* Most of the work of sealing, before the gate closes. The pauses let those in who wait for the
@@ -573,17 +575,29 @@ static int superblocks_write(struct pool *p)
 	return rc;
 }
 
+static int flush_open(struct pool *p, unsigned passes)
+{
+	uint64_t before = UINT64_MAX, n;
+	int rc = 0;
+
+	for (; !rc && passes && (n = dirty_blocks(p)) > GATE_BLOCKS; passes--) {
+		if (n > MANY_BLOCKS && n > before / 2)
+			break;
+		before = n;
+		rc = flush_all(p, false);
+	}
+	return rc;
+}
+
 static int commit_once(struct pool *p, bool clean)
 {
 	struct commit cm = {.p = p};
 	unsigned tries = 0;
-	int rc = 0;
+	int rc = flush_open(p, FLUSH_PASSES);
 
-	for (unsigned pass = 0; !rc && pass < FLUSH_PASSES && dirty_left(p, GATE_BLOCKS); pass++)
-		rc = flush_all(p, false);
 	make_ready(p);
-	for (unsigned pass = 0; !rc && pass < 2 && dirty_left(p, GATE_BLOCKS); pass++)
-		rc = flush_all(p, false);
+	if (!rc)
+		rc = flush_open(p, 2);
 	gate_close(p);
 	if (!rc)
 		rc = flush_all(p, true);
