@@ -137,7 +137,8 @@ int vol_change(struct vol *v, bool never_full, vol_fn *fn, void *arg)
 		rc = never_full && no_room_to_delete(v)
 			     ? -ENOSPC
 			     : txn_enter(v->p, never_full || v->commit_only);
-		if (rc != -ENOSPC || (tries && !squeeze_wait(v->p, &until)))
+		/* never_full: it may be the squeeze itself */
+		if (rc != -ENOSPC || (tries && (never_full || !squeeze_wait(v->p, &until))))
 			break;
 		/* What was freed becomes usable with the next commit. */
 		rc = txn_commit_wait(v->p);
