@@ -108,6 +108,11 @@ int btree_put(struct btree *bt, struct key k, const void *value, uint16_t len);
 /* Remove: 0, -ENOENT, ERR_NEED_NODE, or the errors of a shadow as in btree_put; on any error
  * nothing changed. Underfull nodes merge with a cached neighbour, never read one. */
 int btree_del(struct btree *bt, struct key k);
+/* Take the node p of that level, which cannot be read, out of the tree with all that lies below it:
+ * its range is empty then. p is given to free_node; nobody can know what else to free. 0, -ENOENT
+ * (not in this tree, or the way to it is not cached), ERR_NEED_NODE for the root, or the errors of
+ * a shadow; on any error nothing changed. Cost: O(cached interior nodes). */
+int btree_cut(struct btree *bt, struct node_ptr p, uint8_t level);
 /* Overwrite the value of an existing item by one of the same length (another: ERR_FORMAT).
  * Errors as btree_put, or -ENOENT. */
 int btree_update(struct btree *bt, struct key k, const void *value, uint16_t len);

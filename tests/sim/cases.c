@@ -365,6 +365,13 @@ static const struct one {
 	{"dead-list-ends", case_dead_list_ends, NULL, 2, {64 * MIB, 64 * MIB}},
 	{"feature-everywhere", case_feature_everywhere, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"feature-unknown", case_feature_unknown, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"damage-write", case_damage_write, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"damage-replay",
+	 case_damage_replay_before,
+	 case_damage_replay_after,
+	 2,
+	 {32 * MIB, 32 * MIB}},
+	{"damage-destroy", case_damage_destroy, NULL, 2, {32 * MIB, 32 * MIB}},
 };
 
 const char *__asan_default_options(void);

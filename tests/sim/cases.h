@@ -40,5 +40,10 @@ void case_full_snapshots(void *rig);
 void case_dead_list_ends(void *rig);
 void case_feature_everywhere(void *rig);
 void case_feature_unknown(void *rig);
+/* ---- cases_damage.c: in a coroutine ---- */
+void case_damage_write(void *rig);
+void case_damage_replay_before(void *rig);
+void case_damage_replay_after(void *rig);
+void case_damage_destroy(void *rig);
 
 #endif
