@@ -342,6 +342,40 @@ static void reserved_stays(void *arg)
 	CHECK(!rig_export(g, &e));
 }
 
+static bool is_there(const struct rig *g, uint64_t id)
+{
+	for (struct vol *v = g->pool->vols; v; v = v->next)
+		if (v->id == id)
+			return true;
+	return false;
+}
+
+/* Short of memory when the space of a destroyed volume is to come back: later it does. */
+static void reap_without_memory(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	case_start(g);
+	for (uint64_t nth = 1; nth <= 8; nth++) {
+		struct vol *v = case_volume(g, "v", 2);
+		uint64_t id = v->id;
+		for (unsigned i = 0; i < 400; i++)
+			CHECK(!case_write(v, i * 3, 1));
+		vol_close(v);
+		CHECK(!rig_export(g, &e) && !rig_import(g, &e)); /* nothing is in memory */
+		CHECK(!vol_destroy(g->pool, "v", &e));
+		fail_from = nth;
+		fail_count = 3;
+		for (unsigned i = 0; is_there(g, id); i++) {
+			CHECK(i < 60000);
+			co_sleep_ns(SIM_MS);
+		}
+		fail_from = 0;
+		CHECK(!g->pool->faulted);
+	}
+	CHECK(!rig_export(g, &e));
+}
+
 static const struct one {
 	const char *name;
 	co_fn *fn, *after_cut;
@@ -358,6 +392,7 @@ static const struct one {
 	{"loss-over-restart", loss_before_cut, loss_after_cut, 4, {32 * MIB, 32 * MIB}},
 	{"reserved-stays", reserved_stays, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"heartbeats", case_heartbeats, NULL, 3, {32 * MIB, 32 * MIB}},
+	{"reap-without-memory", reap_without_memory, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"two-lives", case_two_lives, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"walk-destroyed", case_walk_destroyed, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"walk-snapshots", case_walk_snapshots, NULL, 2, {32 * MIB, 32 * MIB}},
