@@ -132,10 +132,14 @@ void btree_seal(struct btree *bt, btree_seal_fn *each, void *arg);
  * and moves the cursor behind it. All nodes of the path are cached on return. ERR_NEED_NODE: call
  * again after reading. `is_new[i]` is true when path[i] was not reported by an earlier call with
  * the same cursor, so that a walker sees each node once; a node that a change replaced between two
- * calls is reported again under its new pointer. */
+ * calls is reported again under its new pointer.
+ * When need cannot be had (or is ERR_FORMAT): ret_path has the way to it, and btree_walk_skip moves
+ * the cursor behind it, to its parent's next key; what lies below it is not met. */
 struct btree_cursor {
 	struct key key;
 	bool done;
+	struct key behind; /* the node that the last call missed */
+	bool behind_done;
 	struct node_ptr last[NODE_LEVEL_MAX + 1];
 	unsigned last_count;
 };
@@ -147,6 +151,7 @@ struct btree_path {
 };
 int btree_walk(struct btree *bt, struct btree_cursor *c, uint64_t birth_min,
 	       struct btree_path *ret_path);
+void btree_walk_skip(struct btree_cursor *c, const struct btree_path *path);
 
 /* Items of one leaf or interior node, by pointer: for walkers. -ENOENT past the end, ERR_NEED_NODE
  * (need_level 0xff: unknown). */

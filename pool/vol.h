@@ -101,7 +101,7 @@ struct vol_view;
 int vol_view_open(struct vol *v, struct vol_view **ret_w);
 void vol_view_close(struct vol_view *w); /* NULL is fine */
 /* Every item in order. item runs without the lock; what it is given is valid until it returns.
- * bad: a node cannot be read; what lies below and behind it is not met. What either returns but 0
+ * bad: a node cannot be read; what lies below it is not met. What either returns but 0
  * ends the walk. May be called again: the same items. O(items). */
 struct vol_view_ops {
 	int (*item)(void *arg, const struct btree_item *it);

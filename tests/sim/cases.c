@@ -407,6 +407,10 @@ static const struct one {
 	 2,
 	 {32 * MIB, 32 * MIB}},
 	{"damage-destroy", case_damage_destroy, NULL, 2, {32 * MIB, 32 * MIB}},
+
+	{"damage-resync", case_damage_resync, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"damage-mover", case_damage_mover, NULL, 3, {32 * MIB, 32 * MIB}},
+	{"damage-scrub", case_damage_scrub, NULL, 2, {32 * MIB, 32 * MIB}},
 };
 
 const char *__asan_default_options(void);

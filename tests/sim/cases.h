@@ -45,5 +45,8 @@ void case_damage_write(void *rig);
 void case_damage_replay_before(void *rig);
 void case_damage_replay_after(void *rig);
 void case_damage_destroy(void *rig);
+void case_damage_resync(void *rig);
+void case_damage_scrub(void *rig);
+void case_damage_mover(void *rig);
 
 #endif

@@ -9,6 +9,7 @@
 
 /* ---- helpers ---- */
 
+static const uint8_t rot[4096] = {1};
 static uint8_t pool_id[16]; /* of the last pool made */
 
 /* A whole node, or NULL. */
@@ -46,7 +47,6 @@ static uint64_t leaf_find(const struct rig *g, unsigned disk, uint64_t tree, uin
 /* The leaf that has this block rots on all disks. */
 static void leaf_rot(struct rig *g, uint64_t tree, uint64_t lblk)
 {
-	static const uint8_t rot[4096] = {1};
 	for (unsigned i = 0; i < g->ndisks; i++) {
 		uint64_t b = leaf_find(g, i, tree, lblk);
 		CHECK(b);
@@ -241,4 +241,130 @@ void case_damage_destroy(void *arg)
 		CHECK(!rig_export(g, &e));
 		free(st);
 	}
+}
+
+/* A device returns, and a node is lost that it does not have: all the rest is copied, and it is in
+ * service again. */
+void case_damage_resync(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	case_start(g);
+	memcpy(pool_id, g->pool->uuid, sizeof(pool_id));
+	for (unsigned i = 0; i < g->ndisks; i++)
+		sim_disk_traits(g->disk[i])->destage_permille = 1000;
+	struct vol *v = case_volume(g, "v", 2);
+	CHECK(!pool_dev_offline(g->pool, 1, &e));
+	for (uint64_t i = 0; i < COUNT; i++)
+		CHECK(!case_write(v, i * STRIDE, 1));
+	CHECK(!pool_commit(g->pool));
+	vol_close(v);
+	CHECK(!rig_export(g, &e) && !rig_import(g, &e)); /* nothing is in memory */
+	sim_disk_poke(g->disk[0], leaf_find(g, 0, TREE_VOLUME_FIRST, 0) + 1, rot);
+	CHECK(!pool_dev_online(g->pool, sim_disk_open(g->disk[1]), &e));
+	for (unsigned i = 0; g->pool->devs[1].state != DEV_ONLINE; i++) {
+		CHECK(i < 60000);
+		co_sleep_ns(SIM_MS);
+	}
+	CHECK(events(g, "resync-lost") == 1 && events(g, "volume-damaged") == 1);
+	CHECK(!pool_dev_offline(g->pool, 0, &e));
+	v = open_volume(g, "v");
+	for (uint64_t i = COUNT / 2; i < COUNT; i++)
+		case_read(v, i * STRIDE, 1);
+	vol_close(v);
+	CHECK(!rig_export(g, &e));
+}
+
+static void scrub(struct rig *g, struct pool_scrub_status *st)
+{
+	struct err e = {0};
+	CHECK(!pool_scrub_start(g->pool, &e));
+	do {
+		co_sleep_ns(SIM_MS);
+		pool_scrub_status_get(g->pool, st);
+	} while (st->running);
+	CHECK(st->complete);
+}
+
+/* A scrub sees what lies behind a lost node, says what it did not, and finds out when it is back.
+ */
+void case_damage_scrub(void *arg)
+{
+	static uint8_t saved[RIG_DISKS_MAX][4096];
+	struct rig *g = arg;
+	struct err e = {0};
+	struct pool_scrub_status st;
+	uint64_t id = two_volumes(g, 2), whole;
+	CHECK(!pool_commit(g->pool));
+	scrub(g, &st);
+	CHECK(!st.unrepaired);
+	whole = st.done_bytes;
+	CHECK(!rig_export(g, &e));
+	for (unsigned i = 0; i < g->ndisks; i++)
+		memcpy(saved[i], sim_disk_peek(g->disk[i], leaf_find(g, i, id, 0) + 1), 4096);
+	leaf_rot(g, id, 0);
+	import_again(g);
+	struct vol *v = open_volume(g, "v");
+	scrub(g, &st);
+	CHECK(st.unrepaired);
+	CHECK(st.done_bytes > whole / 2 && st.done_bytes < whole);
+	CHECK(is_damaged(v));
+	for (unsigned i = 0; i < g->ndisks; i++) {
+		uint64_t b = leaf_find(g, i, id, 0);
+		CHECK(b);
+		sim_disk_poke(g->disk[i], b + 1, saved[i]);
+	}
+	CHECK(is_damaged(v));
+	scrub(g, &st);
+	CHECK(!st.unrepaired && !is_damaged(v));
+	CHECK(!case_write(v, 1, 1) && !vol_sync(v));
+	CHECK(!pool_commit(g->pool));
+	vol_close(v);
+	case_check(g);
+	CHECK(!rig_export(g, &e));
+}
+
+/* A disk that has the content of block `at` rots there. Its number. */
+static unsigned copy_rot(struct rig *g, uint64_t at)
+{
+	uint8_t want[4096];
+	for (size_t i = 0; i < sizeof(want); i++)
+		want[i] = (uint8_t)(i * 31 + at);
+	for (unsigned i = 0; i < g->ndisks; i++)
+		for (uint64_t b = 256; b < sim_disk_blocks(g->disk[i]); b++) {
+			const uint8_t *d = sim_disk_peek(g->disk[i], b);
+			if (!d || memcmp(d, want, sizeof(want)))
+				continue;
+			sim_disk_poke(g->disk[i], b, rot);
+			return i;
+		}
+	CHECK(!"there");
+	return 0;
+}
+
+/* Copies differ, and a lost node keeps them from being verified: the one that was to move stays,
+ * until the damaged volume is gone. */
+void case_damage_mover(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	uint64_t id = two_volumes(g, 2);
+	struct pool_move_plan *plan = calloc(1, sizeof(*plan));
+	unsigned leaves;
+	CHECK(!rig_export(g, &e));
+	leaf_rot(g, id, 0);
+	leaves = copy_rot(g, LAST);
+	import_again(g);
+	CHECK(!pool_dev_remove(g->pool, leaves, false, plan, &e));
+	co_sleep_ns(120 * SIM_SEC);
+	CHECK(events(g, "not-moved") == 1 && !events(g, "device-removed"));
+	CHECK(!vol_destroy(g->pool, "v", &e));
+	wait_gone(g, id);
+	for (unsigned i = 0; !events(g, "device-removed"); i++) {
+		CHECK(i < 3600);
+		co_sleep_ns(SIM_SEC);
+	}
+	free(plan);
+	CHECK(!g->pool->faulted);
+	CHECK(!rig_export(g, &e));
 }
