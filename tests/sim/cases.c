@@ -141,8 +141,7 @@ static void flush_without_memory(void *arg)
 	CHECK(!rig_export(g, &e));
 }
 
-/* What all superblocks of a disk say; 0: as it is. */
-static void seal_sizes(struct rig *g, unsigned disk, uint64_t bytes, uint32_t chunk_blocks)
+void case_superblocks(struct rig *g, unsigned disk, case_sb_fn *change, void *arg)
 {
 	uint8_t *buf = aligned_alloc(4096, SB_SIZE);
 	struct sb_disk *sb = (struct sb_disk *)(void *)buf;
@@ -151,23 +150,43 @@ static void seal_sizes(struct rig *g, unsigned disk, uint64_t bytes, uint32_t ch
 	for (unsigned i = 0; i < 2 * SB_RING_SLOTS; i++) {
 		uint64_t at = (i < SB_RING_SLOTS ? 0 : end) + i % SB_RING_SLOTS * (SB_SIZE / 4096);
 		bool there = true;
+		int rc;
 		for (unsigned b = 0; b < SB_SIZE / 4096; b++) {
 			const uint8_t *d = sim_disk_peek(g->disk[disk], at + b);
 			there &= d != NULL;
 			if (d)
 				memcpy(buf + b * 4096, d, 4096);
 		}
-		if (!there || sb_validate(sb, NULL))
+		rc = there ? sb_validate(sb, NULL) : ERR_MAGIC;
+		if (rc && rc != ERR_VERSION)
 			continue;
-		for (unsigned d = 0; bytes && d < le32_get(sb->devs_count); d++)
-			sb->devs[d].size_bytes = le64_of(bytes);
-		if (chunk_blocks)
-			sb->chunk_blocks = le32_of(chunk_blocks);
-		sb_seal(sb, le32_get(sb->own_dev));
+		if (change(sb, arg))
+			sb_seal(sb, le32_get(sb->own_dev));
 		for (unsigned b = 0; b < SB_SIZE / 4096; b++)
 			sim_disk_poke(g->disk[disk], at + b, buf + b * 4096);
 	}
 	free(buf);
+}
+
+struct sizes { /* 0: as it is */
+	uint64_t bytes;
+	uint32_t chunk_blocks;
+};
+
+static bool set_sizes(struct sb_disk *sb, void *arg)
+{
+	const struct sizes *z = arg;
+	for (unsigned d = 0; z->bytes && d < le32_get(sb->devs_count); d++)
+		sb->devs[d].size_bytes = le64_of(z->bytes);
+	if (z->chunk_blocks)
+		sb->chunk_blocks = le32_of(z->chunk_blocks);
+	return true;
+}
+
+static void seal_sizes(struct rig *g, unsigned disk, uint64_t bytes, uint32_t chunk_blocks)
+{
+	struct sizes z = {bytes, chunk_blocks};
+	case_superblocks(g, disk, set_sizes, &z);
 }
 
 /* A superblock that claims a device of petabytes costs an error, not the memory. */
@@ -400,6 +419,7 @@ static const struct one {
 	{"dead-list-ends", case_dead_list_ends, NULL, 2, {64 * MIB, 64 * MIB}},
 	{"feature-everywhere", case_feature_everywhere, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"feature-unknown", case_feature_unknown, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"newer-format", case_newer_format, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"damage-write", case_damage_write, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"damage-replay",
 	 case_damage_replay_before,
