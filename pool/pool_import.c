@@ -376,8 +376,7 @@ static int check_writable(const struct import *im, struct err *e)
 		return 0;
 	return err_set(e, ERR_VERSION,
 		       "the pool uses features %llx that this Tarn does not know, so it may read "
-		       "the pool, but not write; a newer Tarn can, and `tarn pool check`, `tarn "
-		       "dump` and `tarn rescue` work",
+		       "the pool, but not write: `tarn pool import --read-only`; a newer Tarn can",
 		       (unsigned long long)more);
 }
 
