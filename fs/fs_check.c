@@ -267,8 +267,7 @@ static int see_bad(void *arg, int rc)
 	struct fs_check *c = arg;
 
 	c->blind = true;
-	problem(c, FS_FIX_NONE, 0, 0,
-		"a node cannot be read (%s): what lies below and behind it was not seen",
+	problem(c, FS_FIX_NONE, 0, 0, "a node cannot be read (%s): what lies below it was not seen",
 		err_str(rc));
 	return 0;
 }

@@ -108,6 +108,11 @@ int btree_put(struct btree *bt, struct key k, const void *value, uint16_t len);
 /* Remove: 0, -ENOENT, ERR_NEED_NODE, or the errors of a shadow as in btree_put; on any error
  * nothing changed. Underfull nodes merge with a cached neighbour, never read one. */
 int btree_del(struct btree *bt, struct key k);
+/* Take the node p of that level, which cannot be read, out of the tree with all that lies below it:
+ * its range is empty then. p is given to free_node; nobody can know what else to free. 0, -ENOENT
+ * (not in this tree, or the way to it is not cached), ERR_NEED_NODE for the root, or the errors of
+ * a shadow; on any error nothing changed. Cost: O(cached interior nodes). */
+int btree_cut(struct btree *bt, struct node_ptr p, uint8_t level);
 /* Overwrite the value of an existing item by one of the same length (another: ERR_FORMAT).
  * Errors as btree_put, or -ENOENT. */
 int btree_update(struct btree *bt, struct key k, const void *value, uint16_t len);
@@ -127,10 +132,14 @@ void btree_seal(struct btree *bt, btree_seal_fn *each, void *arg);
  * and moves the cursor behind it. All nodes of the path are cached on return. ERR_NEED_NODE: call
  * again after reading. `is_new[i]` is true when path[i] was not reported by an earlier call with
  * the same cursor, so that a walker sees each node once; a node that a change replaced between two
- * calls is reported again under its new pointer. */
+ * calls is reported again under its new pointer.
+ * When need cannot be had (or is ERR_FORMAT): ret_path has the way to it, and btree_walk_skip moves
+ * the cursor behind it, to its parent's next key; what lies below it is not met. */
 struct btree_cursor {
 	struct key key;
 	bool done;
+	struct key behind; /* the node that the last call missed */
+	bool behind_done;
 	struct node_ptr last[NODE_LEVEL_MAX + 1];
 	unsigned last_count;
 };
@@ -142,6 +151,7 @@ struct btree_path {
 };
 int btree_walk(struct btree *bt, struct btree_cursor *c, uint64_t birth_min,
 	       struct btree_path *ret_path);
+void btree_walk_skip(struct btree_cursor *c, const struct btree_path *path);
 
 /* Items of one leaf or interior node, by pointer: for walkers. -ENOENT past the end, ERR_NEED_NODE
  * (need_level 0xff: unknown). */

@@ -376,6 +376,13 @@ static void merge_up(struct btree *bt, struct btree_descent *d, uint8_t level)
 	collapse_root(bt);
 }
 
+static void empty(struct btree *bt)
+{
+	bt->root = (struct node_ptr){0};
+	bt->level = 0;
+	bt->dirty = true;
+}
+
 int btree_del(struct btree *bt, struct key k)
 {
 	struct btree_descent d;
@@ -402,8 +409,7 @@ int btree_del(struct btree *bt, struct key k)
 	for (unsigned level = 0; level < cut; level++)
 		release(bt, d.node[level]);
 	if (cut > bt->level) {
-		bt->root = (struct node_ptr){0};
-		bt->level = 0;
+		empty(bt);
 		return 0;
 	}
 	if (cut > 0)
@@ -411,6 +417,68 @@ int btree_del(struct btree *bt, struct key k)
 	else
 		page_remove(d.node[0]->buf, d.slot[0]);
 	merge_up(bt, &d, cut);
+	return 0;
+}
+
+/* Find the slot below n that leads to p, and the way to it, in what is cached. */
+static bool find_child(struct btree *bt, struct node *n, struct node_ptr p, uint8_t level,
+		       struct btree_descent *d)
+{
+	uint8_t at = page_level(n->buf);
+
+	d->node[at] = n;
+	for (unsigned i = 0; i < page_count(n->buf); i++) {
+		struct node_ptr c = page_child(n->buf, i);
+		struct node *child;
+
+		d->slot[at] = i;
+		if (at == level + 1) {
+			if (addr_eq(c.addr, p.addr) && c.birth == p.birth)
+				return true;
+			continue;
+		}
+		child = btree_find(bt, &c, at - 1);
+		if (child && find_child(bt, child, p, level, d))
+			return true;
+	}
+	return false;
+}
+
+int btree_cut(struct btree *bt, struct node_ptr p, uint8_t level)
+{
+	uint8_t cut = level + 1; /* nodes below this level go away */
+	struct btree_descent d;
+	struct reserve r;
+	struct node *root;
+	int rc;
+
+	if (addr_eq(bt->root.addr, p.addr)) {
+		bt->ops->free_node(bt->ctx, bt, p.addr, p.birth);
+		empty(bt);
+		return 0;
+	}
+	if (btree_is_empty(bt) || bt->level <= level)
+		return -ENOENT;
+	rc = btree_load(bt, &bt->root, bt->level, &root);
+	if (rc < 0)
+		return rc;
+	if (!find_child(bt, root, p, level, &d))
+		return -ENOENT;
+	while (cut <= bt->level && page_count(d.node[cut]->buf) == 1)
+		cut++;
+	if (cut <= bt->level) {
+		rc = reserve_get(bt, &r, count_shadows(bt, &d, cut));
+		if (rc < 0)
+			return rc;
+		shadow_path(bt, &d, cut, &r);
+	}
+	bt->ops->free_node(bt->ctx, bt, p.addr, p.birth);
+	for (uint8_t l = level + 1; l < cut; l++)
+		release(bt, d.node[l]);
+	if (cut > bt->level)
+		empty(bt);
+	else
+		remove_child(d.node[cut], d.slot[cut], d.slot[cut] > 0);
 	return 0;
 }
 

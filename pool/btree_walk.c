@@ -29,8 +29,11 @@ static int push(struct walk *w, const struct node_ptr *p, uint8_t level)
 	unsigned depth = path->count;
 	int rc = btree_load(w->bt, p, level, &w->node[depth]);
 
-	if (rc < 0)
+	if (rc < 0) {
+		w->bt->need = *p;
+		w->bt->need_level = level;
 		return rc;
+	}
 	path->ptr[depth] = *p;
 	path->level[depth] = level;
 	path->is_new[depth] = (depth > 0 && path->is_new[depth - 1]) || depth >= c->last_count ||
@@ -85,20 +88,28 @@ static int find_terminal(struct walk *w)
 	return rc;
 }
 
-/* Move the cursor behind the terminal: to the nearest separator on its right. */
-static void advance(struct btree_cursor *c, const struct walk *w)
+/* The nearest separator on the right of what the first `depth` nodes of the path lead to. False:
+ * there is none. It always lies ahead; a crafted tree must not lead a walk in circles. */
+static bool separator(const struct btree_cursor *c, const struct walk *w, unsigned depth,
+		      struct key *ret_key)
 {
-	const struct btree_path *path = w->path;
-
-	c->done = true;
-	for (unsigned depth = path->count - 1; depth-- > 0 && c->done;) {
+	while (depth-- > 0) {
 		const uint8_t *buf = w->node[depth]->buf;
+		struct key k;
 
 		if (w->slot[depth] + 1 == page_count(buf))
 			continue;
-		c->key = page_key(buf, w->slot[depth] + 1);
-		c->done = false;
+		k = page_key(buf, w->slot[depth] + 1);
+		if (key_cmp(k, c->key) <= 0)
+			return false;
+		*ret_key = k;
+		return true;
 	}
+	return false;
+}
+
+static void remember(struct btree_cursor *c, const struct btree_path *path)
+{
 	memcpy(c->last, path->ptr, path->count * sizeof(path->ptr[0]));
 	c->last_count = path->count;
 }
@@ -113,9 +124,20 @@ int btree_walk(struct btree *bt, struct btree_cursor *c, uint64_t birth_min,
 		return -ENOENT;
 	ret_path->count = 0;
 	rc = find_terminal(&w);
-	if (rc == 0)
-		advance(c, &w);
+	if (rc == 0) { /* to behind the terminal */
+		c->done = !separator(c, &w, ret_path->count - 1, &c->key);
+		remember(c, ret_path);
+	} else if (rc != -ENOENT) {
+		c->behind_done = !separator(c, &w, ret_path->count, &c->behind);
+	}
 	return rc;
+}
+
+void btree_walk_skip(struct btree_cursor *c, const struct btree_path *path)
+{
+	c->done = c->behind_done;
+	c->key = c->behind;
+	remember(c, path);
 }
 
 /* low <= keys; keys < high unless high is NULL. */

@@ -215,8 +215,7 @@ static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8
 {
 	struct check *c = arg;
 
-	problem(c,
-		"tree %llu node %llx level %u: %s; what lies below and behind it was not checked",
+	problem(c, "tree %llu node %llx level %u: %s; what lies below it was not checked",
 		(unsigned long long)tree_id, (unsigned long long)ptr->addr.v, level, err_str(rc));
 	return 0;
 }

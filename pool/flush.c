@@ -8,6 +8,7 @@
 #include "pool/extent.h"
 #include "pool/space.h"
 #include "pool/txn.h"
+#include "pool/vol_damage.h"
 #include "pool/vol_held.h"
 
 struct piece { /* becomes one extent */
@@ -24,6 +25,7 @@ struct job {
 	uint32_t present[FLUSH_JOB_BLOCKS]; /* of each segment when it was taken */
 	uint32_t held[FLUSH_JOB_BLOCKS];    /* a reference on every buffer taken */
 	unsigned nsegs, blocks;
+	unsigned lost;	 /* blocks that the tree cannot take: vol_damage.h */
 	unsigned policy; /* when it was taken: its admission is under it */
 	struct piece *pieces;
 	bool tail;
@@ -310,6 +312,29 @@ give_back:
 	return rc;
 }
 
+/* A bitmap of the pool that cannot be read is not for the volume to answer for. */
+static int load_space(struct pool *p, uint64_t chunk_id)
+{
+	int rc = space_load(p, chunk_id);
+
+	if (!vol_damage_is(rc))
+		return rc;
+	lock_take(&p->lock);
+	pool_fault_locked(p, rc, "flush dirty data: read the space bitmaps");
+	lock_drop(&p->lock);
+	return ERR_FAULTED;
+}
+
+/* The volume's tree cannot take it: what is still wanted of it is lost. */
+static void piece_lose(struct job *j, const struct dseg *seg, struct piece *pc, int rc)
+{
+	lock_take(&j->p->lock);
+	vol_damage_note(j->p, j->v->id, rc);
+	j->lost += (unsigned)__builtin_popcount(piece_present(seg, pc));
+	lock_drop(&j->p->lock);
+	pc->x.blocks = 0;
+}
+
 static int enter_piece(struct job *j, struct dseg *seg, struct piece *pc)
 {
 	struct enter en = {.j = j, .pc = pc, .seg = seg, .object = seg->object};
@@ -318,10 +343,14 @@ static int enter_piece(struct job *j, struct dseg *seg, struct piece *pc)
 	for (;;) {
 		int rc = txn_step(j->p, &j->v->tree, enter_step, &en);
 
+		if (!rc)
+			return 0;
+		if (vol_damage_is(rc)) {
+			piece_lose(j, seg, pc, rc);
+			return 0;
+		}
 		if (rc == ERR_LAST)
-			rc = space_load(j->p, en.need_id);
-		else if (rc != -ENOMEM)
-			return rc;
+			rc = load_space(j->p, en.need_id);
 		if (rc == -ENOMEM && txn_wait_memory(j->p, &tries))
 			continue;
 		if (rc)
@@ -527,6 +556,8 @@ static void job_main(void *arg)
 	lock_take(&p->lock);
 	if (rc)
 		pool_fault_locked(p, rc, "flush dirty data");
+	else if (j->lost)
+		vol_damage_lost(j->v, j->lost);
 	space_unadmit(p, j->policy, j->blocks);
 	j->txn = p->open;
 	j->txn->data_io++;

@@ -4,6 +4,7 @@
 #include "pool/event.h"
 #include "pool/ilog.h"
 #include "pool/txn.h"
+#include "pool/vol_damage.h"
 
 #define FORMAT_STEP 256u
 
@@ -120,35 +121,42 @@ static int apply_item(struct vol *v, void *arg)
 	return rc == -ENOENT ? 0 : rc;
 }
 
+static bool record_valid(const struct ilog_rec_disk *r)
+{
+	uint64_t offset = le64_get(r->offset);
+	uint16_t len = le16_get(r->len);
+
+	switch (r->type) {
+	case ILOG_PUT:
+	case ILOG_DEL:
+		return len <= NODE_VALUE_MAX && r->key_type < VOL_KEY_EXTENT;
+	case ILOG_TRIM:
+		return len == 8 && offset < 1ull << 51;
+	case ILOG_DATA:
+		return len == BLOCK_SIZE && offset < 1ull << 51;
+	default:
+		return false;
+	}
+}
+
 static int apply_record(struct vol *v, const struct ilog_rec_disk *r, const uint8_t *value)
 {
 	uint64_t object = le64_get(r->object), offset = le64_get(r->offset);
-	uint16_t len = le16_get(r->len);
-	struct item_change ic = {r->type, {object, r->key_type, offset}, value, len};
+	struct item_change ic = {r->type, {object, r->key_type, offset}, value, le16_get(r->len)};
 	le64 blocks;
 
 	switch (r->type) {
 	case ILOG_PUT:
 	case ILOG_DEL:
-		if (len > NODE_VALUE_MAX || r->key_type >= VOL_KEY_EXTENT)
-			return ERR_FORMAT;
 		return vol_change(v, true, apply_item, &ic);
 	case ILOG_TRIM:
-		if (len != 8)
-			return ERR_FORMAT;
 		memcpy(&blocks, value, 8);
-		if (offset >= 1ull << 51)
-			return ERR_FORMAT;
 		return vol_punch(v, object, offset * BLOCK_SIZE,
 				 le64_get(blocks) >= 1ull << 51 ? UINT64_MAX - offset * BLOCK_SIZE
 								: le64_get(blocks) * BLOCK_SIZE,
 				 NULL, NULL);
-	case ILOG_DATA:
-		if (len != BLOCK_SIZE || offset >= 1ull << 51)
-			return ERR_FORMAT;
-		return vol_write(v, object, offset * BLOCK_SIZE, BLOCK_SIZE, value, NULL, NULL);
 	default:
-		return ERR_FORMAT;
+		return vol_write(v, object, offset * BLOCK_SIZE, BLOCK_SIZE, value, NULL, NULL);
 	}
 }
 
@@ -163,11 +171,26 @@ static struct vol *vol_by_id(struct pool *p, uint64_t id)
 	return v;
 }
 
+/* What the volume's tree cannot take any more keeps nothing else from being replayed. */
+static void skipped(struct vol *v, uint64_t seq, unsigned n, int rc)
+{
+	lock_take(&v->p->lock);
+	vol_damage_note(v->p, v->id, rc);
+	v->losses++;
+	event_emit_locked(v->p, "replay-skipped",
+			  "volume %s: %u changes of group %llu of the intent log, synced before, "
+			  "belong into a damaged part of it and are lost: %s",
+			  v->name, n, (unsigned long long)seq, err_str(rc));
+	lock_drop(&v->p->lock);
+}
+
 static int apply_group(struct pool *p, const uint8_t *buf, struct err *e)
 {
 	const struct ilog_group_disk *h = (const void *)buf;
 	const uint8_t *at = buf + sizeof *h, *end = buf + le32_get(h->bytes);
 	struct vol *v = vol_by_id(p, le64_get(h->volume));
+	unsigned lost = 0;
+	int why = 0;
 
 	if (!v || v->destroying) /* destroyed since: its commit came later than this group */
 		return 0;
@@ -177,18 +200,25 @@ static int apply_group(struct pool *p, const uint8_t *buf, struct err *e)
 
 		memcpy(&r, at, sizeof r);
 		at += sizeof r;
-		if (at + le16_get(r.len) > end)
-			return err_set(e, ERR_FORMAT, "log group %llu: record runs over the end",
-				       (unsigned long long)le64_get(h->seq));
+		if (at + le16_get(r.len) > end || !record_valid(&r))
+			return err_set(e, ERR_FORMAT,
+				       "log group %llu: record of type %u is invalid",
+				       (unsigned long long)le64_get(h->seq), r.type);
 		v->commit_only = true;
 		rc = apply_record(v, &r, at);
 		v->commit_only = false;
-		if (rc)
+		if (vol_damage_is(rc)) {
+			lost++;
+			why = rc;
+		} else if (rc) {
 			return err_set(e, rc, "log group %llu of volume %s: record type %u: %s",
 				       (unsigned long long)le64_get(h->seq), v->name, r.type,
 				       err_str(rc));
+		}
 		at += le16_get(r.len);
 	}
+	if (lost)
+		skipped(v, le64_get(h->seq), lost, why);
 	return 0;
 }
 

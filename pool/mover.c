@@ -14,6 +14,7 @@
 #define RUN_BLOCKS	128u /* one copy: 512 KiB */
 #define RUN_BUSY_BLOCKS 32u  /* while others wait for the devices, too */
 #define BUSY_NS		100000000ull
+#define UNVERIFIED_NS	600000000000ull
 
 struct move {
 	struct chunk *c;
@@ -74,8 +75,9 @@ static void batch_consider(struct batch *b, struct chunk *c)
 
 	for (unsigned k = 0; k < c->nmembers; k++)
 		p->misplaced |= class_misplaced(p, c, &c->m[k]);
-	if (c->moving || c->condemned || c->draining || !task_current_without(p, c, MEMBERS_MAX) ||
-	    c->nmembers == MEMBERS_MAX || !pick_member_to_move(p, c, &from))
+	if (c->moving || c->condemned || c->draining || reactor_now_ns() < c->stays_until_ns ||
+	    !task_current_without(p, c, MEMBERS_MAX) || c->nmembers == MEMBERS_MAX ||
+	    !pick_member_to_move(p, c, &from))
 		return;
 	/* Enough current members without this one? Then it need not be copied. */
 	if (task_current_without(p, c, from) >= c->copies) {
@@ -224,6 +226,33 @@ static void compare_run(struct pool *p, struct move *m, struct addr a, uint32_t 
 	}
 }
 
+/* The member that leaves may be the one that is right: it stays for now. */
+static void leave_unverified(struct batch *b, int rc)
+{
+	unsigned n = 0;
+
+	lock_take(&b->p->lock);
+	for (unsigned i = 0; i < b->n; i++) {
+		struct move *m = &b->m[i];
+
+		if (!m->suspect || m->failed)
+			continue;
+		m->failed = true; /* another time */
+		if (rc == -EIO) {
+			m->c->stays_until_ns = reactor_now_ns() + UNVERIFIED_NS;
+			n++;
+		}
+	}
+	if (n)
+		event_emit_locked(
+			b->p, "not-moved",
+			"%u chunks whose copies differ stay where they are: a damaged "
+			"volume keeps them from being verified; destroy it, or bring back "
+			"the device that has its nodes",
+			n);
+	lock_drop(&b->p->lock);
+}
+
 static void settle_suspects(struct batch *b)
 {
 	uint64_t ids[MOVER_BATCH];
@@ -238,8 +267,8 @@ static void settle_suspects(struct batch *b)
 	event_emit(b->p, "copies-differ", "copies of %u chunks that move differ; they are verified",
 		   n);
 	rc = scrub_chunks(b->p, ids, n);
-	for (unsigned i = 0; rc && i < b->n; i++)
-		b->m[i].failed |= b->m[i].suspect; /* another time */
+	if (rc)
+		leave_unverified(b, rc);
 }
 
 /* Has a volume been read or written within BUSY_NS? Only the mover's coroutine asks. */

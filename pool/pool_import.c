@@ -34,7 +34,7 @@ struct import {
 
 /* A device that cannot say what it is (dead, or all its superblocks rotten) counts as missing; the
  * quorum decides whether the others may go on without it. The devices that can are moved to the
- * front. */
+ * front. One that a newer Tarn has written to says that the pool is not for this one. */
 static int read_all(struct import *im, struct err *e)
 {
 	struct err first = {0};
@@ -45,9 +45,9 @@ static int read_all(struct import *im, struct err *e)
 		struct dev_backend *b = im->devs[i];
 		int rc = sb_read_newest(b, sb, e);
 
+		if (rc == ERR_VERSION)
+			return rc; /* what others say is older */
 		if (rc) {
-			if (rc == ERR_VERSION)
-				return rc; /* what others say is older */
 			if (!first.code)
 				first = *e;
 			event_emit(im->p, "device-unreadable", "%s", e->text);
@@ -367,12 +367,28 @@ static void sb_take(struct pool *p, const struct sb_disk *sb)
 	p->refs_used = le64_get(sb->features_incompat) & SB_FEATURE_REFS;
 }
 
+/* Does this Tarn know all that who writes has to keep up? */
+static int check_writable(const struct import *im, struct err *e)
+{
+	uint64_t more = le64_get(im->newest->features_ro_compat) & ~SB_FEATURES_RO_COMPAT;
+
+	if (!more || im->o->read_only)
+		return 0;
+	return err_set(e, ERR_VERSION,
+		       "the pool uses features %llx that this Tarn does not know, so it may read "
+		       "the pool, but not write: `tarn pool import --read-only`; a newer Tarn can",
+		       (unsigned long long)more);
+}
+
 static int import_steps(struct import *im, struct err *e)
 {
 	struct pool *p = im->p;
 	bool clean;
 	int rc = read_all(im, e);
 
+	if (rc)
+		return rc;
+	rc = check_writable(im, e);
 	if (rc)
 		return rc;
 	clean = le32_get(im->newest->flags) & SB_FLAG_CLEAN;
@@ -437,12 +453,12 @@ int pool_label_read(struct dev_backend *b, struct pool_label *l, struct err *e)
 	struct sb_disk *sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
 	int rc = sb ? sb_read_newest(b, sb, e) : err_set(e, -ENOMEM, "out of memory");
 
-	if (!rc) {
+	if (!rc || rc == ERR_VERSION) {
 		memset(l, 0, sizeof *l);
 		snprintf(l->name, sizeof l->name, "%.*s", POOL_NAME_MAX, sb->pool_name);
 		memcpy(l->uuid, sb->pool_uuid, 16);
 		l->dev_id = le32_get(sb->own_dev);
-		for (uint32_t i = 0; i < le32_get(sb->devs_count); i++)
+		for (uint32_t i = 0; i < le32_get(sb->devs_count) && i < SB_DEVS_MAX; i++)
 			l->ndevs += sb->devs[i].state != DEV_NONE;
 		l->txn = le64_get(sb->txn);
 		l->clean = le32_get(sb->flags) & SB_FLAG_CLEAN;

@@ -85,7 +85,8 @@ struct chunk {
 	bool dirty;	 /* record or bitmap differs from the trees */
 	bool new_record; /* not in the trees yet */
 	bool is_write_point, condemned;
-	bool moving;	   /* a member is on its way: mover.h */
+	bool moving;		 /* a member is on its way: mover.h */
+	uint64_t stays_until_ns; /* the mover lets it alone: its copies cannot be verified */
 	bool usable;	   /* some member's device takes writes, and it is not being emptied */
 	bool draining;	   /* being emptied: squeeze.h */
 	bool shared;	   /* some block has more than one reference: refs.h */
@@ -193,6 +194,7 @@ struct pool {
 	uint64_t space_denied; /* how often there was no room */
 	bool resync_running, resync_wanted;
 	uint64_t resync_after_ns; /* not tried again before */
+	unsigned resync_unread;	  /* runs that met what no device could read */
 	bool reap_wanted;
 	bool any_reservation; /* some volume has, or had, a reservation */
 	bool refs_used;	      /* extents are, or were, shared */

@@ -141,7 +141,7 @@ int rescue_open(struct dev_backend **devs, unsigned n, const struct rescue_optio
 	if (!n || n > POOL_DEVS_MAX)
 		return err_set(e, -EINVAL, "1 to %d devices", POOL_DEVS_MAX);
 	r = rescue_new(devs, n, o);
-	rc = r ? rescue_scan(r) : -ENOMEM;
+	rc = r ? rescue_scan(r, e) : -ENOMEM;
 	if (!rc)
 		rc = choose_pool(r, e);
 	if (!rc)

@@ -145,7 +145,7 @@ struct rescue_view {
 /* Room for one more element; -ENOMEM. */
 int rescue_grow(void *array, size_t n, size_t *cap, size_t size);
 
-int rescue_scan(struct rescue *r);
+int rescue_scan(struct rescue *r, struct err *e);
 /* The number of a pool, or RESCUE_POOLS_MAX when there are too many. */
 uint8_t rescue_pool_number(struct rescue *r, const uint8_t *uuid);
 /* After the pool was chosen: all nodes of a tree, as indexes. */

@@ -179,34 +179,49 @@ static int device_scan(struct rescue *r, unsigned file, uint8_t *buf)
 	return rc;
 }
 
-/* A superblock is not needed, but where one is left it tells the pool's name and more. */
-static int superblock_look(struct rescue *r, unsigned file)
+/* The pool asked for, or any, but written by a newer Tarn: its trees may be another thing than they
+ * look like. */
+static int refuse_newer(const struct rescue *r, const struct sb_disk *sb, const struct err *why,
+			struct err *e)
 {
-	struct sb_disk *sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
+	if (r->o.pool_uuid && memcmp(r->o.pool_uuid, sb->pool_uuid, 16))
+		return 0;
+	return err_set(e, ERR_VERSION, "%s", why->text);
+}
+
+static int superblock_take(struct rescue *r, unsigned file, struct sb_disk *sb, struct err *e)
+{
+	struct err why = {0};
+	int rc = sb_read_newest(r->devs[file], sb, &why);
 	uint8_t pool;
 
-	if (!sb)
-		return -ENOMEM;
-	if (sb_read_newest(r->devs[file], sb, NULL)) {
-		free(sb);
-		return 0;
-	}
+	if (rc)
+		return rc == ERR_VERSION ? refuse_newer(r, sb, &why, e) : 0;
 	pool = rescue_pool_number(r, sb->pool_uuid);
-	if (pool == RESCUE_POOLS_MAX) {
-		free(sb);
+	if (pool == RESCUE_POOLS_MAX)
 		return 0;
-	}
 	r->own_dev[pool][file] = (int16_t)le32_get(sb->own_dev);
-	if (r->sb[pool] && !sb_newer(sb, r->sb[pool])) {
-		free(sb);
+	if (r->sb[pool] && !sb_newer(sb, r->sb[pool]))
 		return 0;
-	}
-	free(r->sb[pool]);
-	r->sb[pool] = sb;
+	if (!r->sb[pool])
+		r->sb[pool] = aligned_alloc(BLOCK_SIZE, SB_SIZE);
+	if (!r->sb[pool])
+		return -ENOMEM;
+	memcpy(r->sb[pool], sb, SB_SIZE);
 	return 0;
 }
 
-int rescue_scan(struct rescue *r)
+/* A superblock is not needed, but where one is left it tells the pool's name and more. */
+static int superblock_look(struct rescue *r, unsigned file, struct err *e)
+{
+	struct sb_disk *sb = aligned_alloc(BLOCK_SIZE, SB_SIZE);
+	int rc = sb ? superblock_take(r, file, sb, e) : -ENOMEM;
+
+	free(sb);
+	return rc;
+}
+
+int rescue_scan(struct rescue *r, struct err *e)
 {
 	uint8_t *buf = aligned_alloc(BLOCK_SIZE, WINDOW_BYTES + TAIL_BYTES);
 	int rc = buf ? 0 : -ENOMEM;
@@ -214,7 +229,7 @@ int rescue_scan(struct rescue *r)
 	for (unsigned i = 0; i < r->ndevs; i++)
 		r->total_bytes += r->devs[i]->size_bytes;
 	for (unsigned i = 0; i < r->ndevs && !rc; i++) {
-		rc = superblock_look(r, i);
+		rc = superblock_look(r, i, e);
 		if (!rc)
 			rc = device_scan(r, i, buf);
 	}

@@ -5,10 +5,12 @@
 #include "pool/sb.h"
 #include "pool/space.h"
 #include "pool/txn.h"
+#include "pool/vol_damage.h"
 #include "pool/walk.h"
 
 #define RETRY_NS	5000000000ull
 #define READERS_POLL_NS 50000000ull
+#define UNREAD_TRIES	3u /* runs, before what cannot be read counts as lost */
 
 struct resync {
 	struct pool *p;
@@ -17,7 +19,9 @@ struct resync {
 	uint8_t *buf;
 	bool devs[POOL_DEVS_MAX]; /* being brought up to date */
 	unsigned generation[POOL_DEVS_MAX];
-	uint64_t bytes, skipped;
+	uint64_t bytes;
+	uint64_t skipped;	     /* a device is away that may have it */
+	uint64_t unread, lost_nodes; /* no device can read it; none has it right */
 };
 
 /* Members of the chunk of `a` that lack a block of that birth. */
@@ -87,6 +91,35 @@ static bool stopped(struct resync *r)
 	return s;
 }
 
+/* Is a member of the chunk out of service? It may have what the others have not. */
+static bool member_away(struct resync *r, struct addr a)
+{
+	struct pool *p = r->p;
+	struct chunk *c;
+	bool away = false;
+
+	lock_take(&p->lock);
+	c = chunk_find(p, addr_chunk(a));
+	for (unsigned i = 0; c && i < c->nmembers; i++)
+		away |= !dev_writable(&p->devs[c->m[i].dev]);
+	lock_drop(&p->lock);
+	return away;
+}
+
+/* A node that no device can give: what is lost is passed over, for there is nothing to copy. */
+static int miss_node(struct resync *r, struct addr a, int rc)
+{
+	if (rc == ERR_FAULTED || rc == -ENOMEM)
+		return rc;
+	if (!vol_damage_is(rc) || member_away(r, a))
+		r->skipped++;
+	else if (rc == -EIO)
+		r->unread++;
+	else
+		r->lost_nodes++;
+	return 0;
+}
+
 static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level)
 {
 	struct resync *r = arg;
@@ -100,7 +133,7 @@ static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint
 		return 0;
 	rc = chunk_read_verified(r->p, ptr->addr, NODE_BLOCKS, r->buf, verify_node, &nc,
 				 "resync of a node");
-	return rc ? rc : copy_to(r, ptr->addr, NODE_BLOCKS, mask);
+	return rc ? miss_node(r, ptr->addr, rc) : copy_to(r, ptr->addr, NODE_BLOCKS, mask);
 }
 
 struct ext_check {
@@ -139,7 +172,8 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 	if (rc == ERR_CSUM) /* lost already: nothing to copy, reported */
 		return 0;
 	if (rc) {
-		r->skipped++;
+		r->unread += rc == -EIO;
+		r->skipped += rc != -EIO;
 		return rc == ERR_FAULTED || rc == -ENOMEM ? rc : 0;
 	}
 	return copy_to(r, x.addr, x.stored_blocks, mask);
@@ -147,11 +181,8 @@ static int on_item(void *arg, uint64_t tree_id, const struct btree_item *it)
 
 static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc)
 {
-	struct resync *r = arg;
-
-	(void)tree_id, (void)ptr, (void)level;
-	r->skipped++;
-	return rc == ERR_FAULTED || rc == -ENOMEM ? rc : 0;
+	(void)tree_id, (void)level;
+	return miss_node(arg, ptr->addr, rc);
 }
 
 /* Lock held: which devices, since when; chunks short of members get them. False: nothing to do. */
@@ -186,6 +217,12 @@ static void finish(struct resync *r)
 	struct pool *p = r->p;
 
 	lock_take(&p->lock);
+	p->resync_unread = 0;
+	if (r->lost_nodes || r->unread)
+		event_emit_locked(p, "resync-lost",
+				  "resync passed over %llu nodes that no device has right and %llu "
+				  "pieces that none can read; `tarn pool check` says where",
+				  (unsigned long long)r->lost_nodes, (unsigned long long)r->unread);
 	for (unsigned i = 0; i < p->ndevs; i++)
 		r->devs[i] &= r->generation[i] ==
 			      p->devs[i].generation; /* else it missed something since */
@@ -246,7 +283,7 @@ static int run(struct resync *r)
 	if (!rc)
 		rc = walk_live(p, r->since, &ops, r);
 	walk_exact(p, false);
-	if (!rc && r->skipped)
+	if (!rc && (r->skipped || (r->unread && ++p->resync_unread < UNREAD_TRIES)))
 		rc = -EIO; /* what could not be read now may be readable later */
 	if (!rc)
 		rc = wait_readers(r);

@@ -14,8 +14,9 @@ void sb_seal(struct sb_disk *sb, uint32_t own_dev);
 /* Is a newer than b? By transaction first: two lives of a pool that parted (a device missed an
  * import) count seq alike, but every import skips transactions. */
 bool sb_newer(const struct sb_disk *a, const struct sb_disk *b);
-/* The newest valid superblock of one device. ERR_MAGIC when there is none at all; ERR_VERSION when
- * the newest says that it needs a newer Tarn. */
+/* The newest superblock of one device. ERR_MAGIC when there is none at all, else what is wrong with
+ * all of them; ERR_VERSION: a newer Tarn wrote the newest, which is in ret_sb, for its name. Rotten
+ * ones are passed over. */
 int sb_read_newest(struct dev_backend *b, struct sb_disk *ret_sb, struct err *e);
 /* From which transaction on must a device be brought up to date that returns with `own`, and that
  * the pool did without since `since` (0: it does not know)? It cannot know more than its own

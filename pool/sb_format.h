@@ -30,7 +30,8 @@
 #define SB_FEATURE_CLASSES 1ull /* chunks and volumes name device classes */
 #define SB_FEATURE_REFS	   2ull /* blocks have counts of references: refs_format.h */
 #define SB_FEATURE_SNAPS   4ull /* volumes have snapshots and dead lists: snap_format.h */
-/* An unknown bit refuses the import / allows it read-only. */
+/* An unknown bit refuses the import, also where an older superblock without it is left / allows it
+ * read-only. */
 #define SB_FEATURES_INCOMPAT  (SB_FEATURE_CLASSES | SB_FEATURE_REFS | SB_FEATURE_SNAPS)
 #define SB_FEATURES_RO_COMPAT 0ull
 

@@ -10,6 +10,7 @@
 #include "pool/event.h"
 #include "pool/scrub.h"
 #include "pool/txn.h"
+#include "pool/vol_damage.h"
 #include "pool/walk.h"
 
 struct scrub {
@@ -17,6 +18,8 @@ struct scrub {
 	uint8_t *buf;
 	const uint64_t *only; /* NULL, or the chunks that are meant */
 	unsigned only_count;
+	bool missed; /* a node: what lies below it was not verified */
+	bool blind;  /* of the pool's own trees */
 };
 
 static bool meant(const struct scrub *s, struct addr a)
@@ -120,9 +123,18 @@ static int on_node(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint
 	struct node_arg na = {s->p, ptr, tree_id, level};
 	char what[64];
 
+	uint64_t bad = s->p->scrub.unrepaired;
+	int rc;
+
 	snprintf(what, sizeof what, "tree %llu node %llx", (unsigned long long)tree_id,
 		 (unsigned long long)ptr->addr.v);
-	return scrub_run(s, ptr->addr, NODE_BLOCKS, verify_node, &na, what);
+	rc = scrub_run(s, ptr->addr, NODE_BLOCKS, verify_node, &na, what);
+	if (!s->only && s->p->scrub.unrepaired != bad) { /* it is in memory only */
+		lock_take(&s->p->lock);
+		vol_damage_note(s->p, tree_id, ERR_CSUM);
+		lock_drop(&s->p->lock);
+	}
+	return rc;
 }
 
 static int verify_extent(void *arg, const void *buf)
@@ -154,7 +166,9 @@ static int on_bad(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8
 {
 	struct scrub *s = arg;
 
-	(void)tree_id, (void)ptr, (void)level;
+	(void)ptr, (void)level;
+	s->missed = true;
+	s->blind |= tree_id < TREE_VOLUME_FIRST;
 	lock_take(&s->p->lock);
 	s->p->scrub.unrepaired += !s->only;
 	lock_drop(&s->p->lock);
@@ -176,7 +190,7 @@ int scrub_chunks(struct pool *p, const uint64_t *ids, unsigned n)
 		rc = walk_live(p, 0, &ops, &s);
 	walk_exact(p, false);
 	free(s.buf);
-	return rc;
+	return !rc && s.missed ? -EIO : rc;
 }
 
 static void scrub_main(void *arg)
@@ -194,6 +208,8 @@ static void scrub_main(void *arg)
 	p->scrub.running = false;
 	p->scrub.complete = !rc;
 	p->scrub.ended_ns = reactor_wall_ns();
+	if (!rc && !s.blind)
+		vol_damage_scrub_end(p);
 	event_emit_locked(p, rc ? "scrub-stopped" : "scrub-done",
 			  "scrub %s: %llu bytes read, %llu repaired, %llu not",
 			  rc ? "stopped" : "complete", (unsigned long long)p->scrub.done_bytes,
@@ -228,6 +244,7 @@ int pool_scrub_start(struct pool *p, struct err *e)
 		rc = ERR_READONLY;
 	if (!rc) {
 		memset(&p->scrub, 0, sizeof p->scrub);
+		vol_damage_scrub_begin(p);
 		p->scrub.running = true;
 		p->scrub.started_ns = reactor_wall_ns();
 		p->scrub.total_bytes = bytes_on_devices(p);

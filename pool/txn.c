@@ -4,6 +4,7 @@
 #include "pool/event.h"
 #include "pool/snap.h"
 #include "pool/space.h"
+#include "pool/vol_damage.h"
 
 /* ---- what trees ask of the transaction ---- */
 
@@ -141,6 +142,8 @@ int node_read_ptr(struct pool *p, struct node_ptr ptr, uint64_t tree_id, uint8_t
 		rc = -ENOMEM;
 	else if (rc && buf)
 		node_buf_free(buf);
+	if (vol_damage_is(rc))
+		vol_damage_note(p, tree_id, rc);
 	reading_done(p, &me);
 	lock_drop(&p->lock);
 	return rc;

@@ -17,7 +17,8 @@
  * several times.
  *
  * Errors: -ENOSPC (space; clean, nothing changed), -EFBIG, ERR_FAULTED (pool suspended),
- * ERR_READONLY, -ENOMEM, ERR_CSUM/-EIO (no copy readable; event emitted), what a vol_fn returned.
+ * ERR_READONLY, -ENOMEM, ERR_CSUM/-EIO (no copy readable; event emitted; also for writes into a
+ * part of the volume whose tree is damaged), what a vol_fn returned.
  */
 #ifndef TARN_POOL_VOL_H
 #define TARN_POOL_VOL_H
@@ -62,6 +63,7 @@ struct vol_info { /* a copy; sizes in bytes */
 	char class_name[VOL_CLASS_MAX + 1]; /* "": any */
 	bool snapshot;			    /* it cannot be changed */
 	bool open, destroying, converting; /* converting: some data may lie under an older policy */
+	bool damaged; /* a part of its tree cannot be read: reads and writes there fail */
 };
 
 /* ---- items: call only from a vol_fn (lock held) ----
@@ -100,7 +102,7 @@ struct vol_view;
 int vol_view_open(struct vol *v, struct vol_view **ret_w);
 void vol_view_close(struct vol_view *w); /* NULL is fine */
 /* Every item in order. item runs without the lock; what it is given is valid until it returns.
- * bad: a node cannot be read; what lies below and behind it is not met. What either returns but 0
+ * bad: a node cannot be read; what lies below it is not met. What either returns but 0
  * ends the walk. May be called again: the same items. O(items). */
 struct vol_view_ops {
 	int (*item)(void *arg, const struct btree_item *it);
@@ -143,8 +145,9 @@ int vol_seek_hole(struct vol *v, uint64_t object, uint64_t off, uint64_t *ret_of
 /* Allocated bytes of one object in [0, UINT64_MAX): logical mapped + dirty. For st_blocks. */
 int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes);
 /* Everything of this volume acknowledged before the call is durable when it returns 0. Concurrent
- * calls share one log write. -EIO, told once: a device failed before it had made data durable of
- * which there is no other copy; that may be lost. ERR_FAULTED: the pool is suspended. */
+ * calls share one log write. -EIO, told once: data acknowledged before is lost or may be: a device
+ * failed before it had made durable of what there is no other copy, or the part of the volume's
+ * tree that it belongs into cannot be read. ERR_FAULTED: the pool is suspended. */
 int vol_sync(struct vol *v);
 
 /* ---- volumes; yield ---- */

@@ -28,7 +28,7 @@ void vol_record_encode(const struct vol *v, uint8_t *ret_rec)
 	r.compression = (uint8_t)v->compression;
 	r.copies = v->copies;
 	r.class = v->class;
-	r.flags = (uint8_t)(v->destroying | v->converting << 1);
+	r.flags = (uint8_t)(v->destroying | v->converting << 1 | v->damaged << 2);
 	r.level = v->tree.level;
 	memcpy(r.uuid, v->uuid, 16);
 	snprintf(r.name, sizeof r.name, "%s", v->name);
@@ -87,6 +87,7 @@ int vol_record_decode(struct pool *p, const struct btree_item *it, struct vol **
 	v->class = r->class;
 	v->destroying = r->flags & 1;
 	v->converting = r->flags & 2;
+	v->damaged = r->flags & 4;
 	memcpy(v->uuid, r->uuid, 16);
 	memcpy(v->name, r->name, sizeof v->name);
 	v->size_bytes = le64_get(r->size_bytes);
@@ -147,7 +148,7 @@ void vol_record_to_text(FILE *f, const struct btree_item *it)
 	fprintf(f,
 		"volume %llu %s %s copies %u class %u%s size %llu used %llu logical %llu reserved "
 		"%llu root "
-		"%llx level %u%s%s",
+		"%llx level %u%s%s%s",
 		(unsigned long long)it->key.object, r->name,
 		r->type == VOL_TYPE_FS ? "fs" : "block", r->copies, r->class,
 		r->compression ? " lz4" : "", (unsigned long long)le64_get(r->size_bytes),
@@ -158,7 +159,7 @@ void vol_record_to_text(FILE *f, const struct btree_item *it)
 		r->flags & 1		  ? " destroying"
 		: le64_get(r->trashed_ns) ? " in trash"
 					  : "",
-		le64_get(r->origin) ? " snapshot" : "");
+		le64_get(r->origin) ? " snapshot" : "", r->flags & 4 ? " damaged" : "");
 }
 
 void vol_freeze_marks(struct pool *p, uint64_t nr)

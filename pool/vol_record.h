@@ -1,7 +1,7 @@
 /* vol_record: a volume in the root tree, key (volume id, 1, 0). Little-endian, fixed offsets:
  *
- *    0  u8 version (1), u8 type, u8 compression, u8 copies, u8 flags (1 destroying, 2 converting),
- * u8 level of the root, u8 class (number in the superblock's table, 0 = any), 1 zero
+ *    0  u8 version (1), u8 type, u8 compression, u8 copies, u8 flags (1 destroying, 2 converting,
+ * 4 damaged), u8 level of the root, u8 class (number in the superblock's table, 0 = any), 1 zero
  *    8  u8 uuid[16]     24  char name[64]     88  node_ptr root (24) 112
  * u64 size_bytes   120  u64 created_ns 128  u64 next_object   136  u64 used_blocks   144  u64
  * logical_blocks   152  u64 reserved_blocks  160  u32 owner uid, 4 zero 168  u64 trashed_ns   176

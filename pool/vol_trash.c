@@ -164,6 +164,12 @@ static bool may_help(const struct vol *v, const struct vol *writer)
 	return !v->class || !writer->class || v->class == writer->class;
 }
 
+/* Destroyed, but its space does not come back soon. */
+static bool is_stuck(const struct vol *v)
+{
+	return v->lost || reactor_now_ns() < v->reap_after_ns;
+}
+
 /* A writer met a full pool: let the oldest in the trash go and wait until its space is back (or a
  * while has passed). */
 bool vol_trash_pressure(const struct vol *writer)
@@ -174,7 +180,7 @@ bool vol_trash_pressure(const struct vol *writer)
 
 	lock_take(&p->lock);
 	for (struct vol *v = p->vols; v; v = v->next)
-		if (v->trashed_ns && !v->refs && may_help(v, writer) &&
+		if (v->trashed_ns && !v->refs && !is_stuck(v) && may_help(v, writer) &&
 		    (!oldest || v->trashed_ns < oldest->trashed_ns))
 			oldest = v;
 	if (!oldest) {

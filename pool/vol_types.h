@@ -38,7 +38,12 @@ struct vol {
 	uint64_t reservation_blocks;
 	uint64_t used_blocks, logical_blocks, reserved_blocks;
 	uint32_t owner_uid;
-	bool destroying, rec_dirty, lost;
+	bool destroying, rec_dirty;
+	bool lost;		 /* destroyed, but its space cannot be returned */
+	unsigned reap_tries;	 /* that failed */
+	uint64_t reap_after_ns;	 /* not tried again before */
+	bool damaged;		 /* some node cannot be read: vol_damage.h */
+	bool damage_seen;	 /* since the last scrub began */
 	bool converting;	 /* some data may lie under an older policy */
 	uint32_t policy_changes; /* counts changes of copies and class */
 	bool reaped;		 /* its record is gone: never written again */

@@ -8,6 +8,7 @@
 #include "pool/space.h"
 #include "pool/squeeze.h"
 #include "pool/txn.h"
+#include "pool/vol_damage.h"
 #include "pool/vol_held.h"
 #include "pool/vol_quota.h"
 #include "pool/vol_read.h"
@@ -178,6 +179,8 @@ static int write_locked(struct wop *w)
 	for (unsigned i = 0; i < 2 && !rc; i++)
 		if (w->edge[i].used)
 			rc = edge_merge(w, &w->edge[i]);
+	if (!rc && v->damaged)
+		rc = vol_damage_look(v, w->object, w->lblk, w->n);
 	if (!rc)
 		rc = admit(w);
 	if (rc)

@@ -20,32 +20,43 @@ static int next_path(struct pool *p, void *arg)
 	return 0;
 }
 
-/* The subtree below a bad node cannot be seen: move the cursor behind it is not possible without
- * its parent's next key, so the walk of this tree ends there and says so. */
+static int report_path(struct walk *w)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < w->path.count && !rc; i++)
+		if (w->path.is_new[i] && w->path.ptr[i].birth >= w->birth_min)
+			rc = w->ops->node(w->arg, w->bt.tree_id, &w->path.ptr[i], w->path.level[i]);
+	return rc;
+}
+
+int walk_report_bad(const struct walk_ops *ops, void *arg, const struct btree *bt, int rc)
+{
+	return ops->bad ? ops->bad(arg, bt->tree_id, &bt->need, bt->need_level, rc) : rc;
+}
+
+/* The subtree below a bad node cannot be seen; the walk goes on behind it. */
 static int walk_bad(struct walk *w, int rc)
 {
-	int rc2 = w->ops->bad
-			  ? w->ops->bad(w->arg, w->bt.tree_id, &w->bt.need, w->bt.need_level, rc)
-			  : rc;
-
 	w->bad = true;
-	return rc2 ? rc2 : -ENOENT;
+	rc = walk_report_bad(w->ops, w->arg, &w->bt, rc);
+	if (!rc)
+		rc = report_path(w);
+	if (!rc)
+		btree_walk_skip(&w->cur, &w->path);
+	return rc;
 }
 
 int walk_step(struct walk *w)
 {
-	unsigned last;
 	int rc = txn_step(w->p, &w->bt, next_path, w);
 
 	if (rc == -ENOENT || rc == -ENOMEM || rc == ERR_FAULTED)
 		return rc;
 	if (rc)
 		return walk_bad(w, rc);
-	last = w->path.count - 1;
-	for (unsigned i = 0; i <= last && !rc; i++)
-		if (w->path.is_new[i] && w->path.ptr[i].birth >= w->birth_min)
-			rc = w->ops->node(w->arg, w->bt.tree_id, &w->path.ptr[i], w->path.level[i]);
-	if (rc || w->path.level[last] || !w->ops->item)
+	rc = report_path(w);
+	if (rc || w->path.level[w->path.count - 1] || !w->ops->item)
 		return rc;
 	for (unsigned i = 0; i < page_count(w->leaf) && !rc; i++) {
 		struct btree_item it;

@@ -22,7 +22,8 @@ struct walk_ops {
 	int (*node)(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level);
 	/* A leaf item of a tree. May be NULL. */
 	int (*item)(void *arg, uint64_t tree_id, const struct btree_item *it);
-	/* A node that cannot be read: return 0 to go on behind it. */
+	/* A node that cannot be read: return 0 to go on behind it. What lies below it is not met.
+	 */
 	int (*bad)(void *arg, uint64_t tree_id, const struct node_ptr *ptr, uint8_t level, int rc);
 };
 /* All trees of superblock sb (kept alive by the caller holding a reader): map, space, root,

@@ -17,7 +17,10 @@ struct walk {
 /* NULL: out of memory. The caller sets bt, and does so again for a newer root. */
 struct walk *walk_new(struct pool *p, uint64_t birth_min, const struct walk_ops *ops, void *arg);
 void walk_free(struct walk *w);
-/* The next node or leaf. -ENOENT: the end, or behind a bad node. Yields. */
+/* The next node or leaf, or what is said of a bad one, behind which it goes on. -ENOENT: the end.
+ * Yields. */
 int walk_step(struct walk *w);
+/* bt->need cannot be had: what `bad` says to that. */
+int walk_report_bad(const struct walk_ops *ops, void *arg, const struct btree *bt, int rc);
 
 #endif

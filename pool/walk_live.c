@@ -3,6 +3,7 @@
 #include "pool/sb.h"
 #include "pool/space.h"
 #include "pool/txn.h"
+#include "pool/vol_damage.h"
 #include "pool/vol_record.h"
 #include "pool/walk_impl.h"
 
@@ -95,6 +96,11 @@ static int live_tree(struct live *l, uint64_t id, bool dead, uint64_t birth_min,
 		struct txn *t;
 
 		rc = live_pin(l->p, &lr, &t);
+		if (vol_damage_is(rc)) { /* of the root tree: where this tree begins is not known */
+			w->bad = true;
+			rc = walk_report_bad(l->ops, l->arg, &lr.root_tree, rc);
+			rc = rc ? rc : -ENOENT;
+		}
 		if (!rc && !lr.ptr.addr.v)
 			rc = -ENOENT;
 		*ret_whole = !rc;

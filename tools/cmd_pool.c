@@ -98,6 +98,7 @@ static const struct option_spec import[] = {
 	OPTION_HELP,
 	{"degraded", 0, NULL, "import although most devices are missing"},
 	{"force", 'f', NULL, "take over at once, do not wait for another host to let go"},
+	{"read-only", 'r', NULL, "change nothing: the newest commit, to look at and copy from"},
 	{"mover-rate", 0, "SIZE", "most bytes a second to move between devices, 1M or more"},
 	{0},
 };

@@ -86,6 +86,7 @@ int cmd_pool_import(struct call *c)
 {
 	struct start_options so = {.degraded = option_given(&c->opt, "degraded"),
 				   .force = option_given(&c->opt, "force"),
+				   .read_only = option_given(&c->opt, "read-only"),
 				   .mover_rate = option_value(&c->opt, "mover-rate", NULL)};
 	char pool[POOL_NAME_MAX + 1], record[COMMAND_TEXT_MAX];
 	uint64_t rate;

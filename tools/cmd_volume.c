@@ -107,6 +107,7 @@ static void volume_row(struct table *t, const char *pool, struct json_object *v,
 	table_cell(t, "%s", size_text(d, get_u64(v, "used_bytes"), exact));
 	table_cell(t, "%s", size_text(f, get_u64(v, "available_bytes"), exact));
 	table_cell(t, "%s", get_string(v, "compression"));
+	table_cell(t, "%s", get_string(v, "health"));
 	table_cell(t, "%s",
 		   get_bool(v, "destroying") ? "(being destroyed)"
 		   : *on		     ? on
@@ -141,8 +142,8 @@ static void list_pool(void *arg, const char *pool)
 static int cmd_volume_list(struct call *c)
 {
 	struct listing l = {.c = c, .exact = option_given(&c->opt, "bytes")};
-	l.t = table_create(
-		"VOLUME,TYPE,>COPIES,>SIZE,>LOGICAL,>STORED,>AVAILABLE,COMPRESSION,MOUNTED ON");
+	l.t = table_create("VOLUME,TYPE,>COPIES,>SIZE,>LOGICAL,>STORED,>AVAILABLE,COMPRESSION,"
+			   "HEALTH,MOUNTED ON");
 	l.all = json_object_new_array();
 	if (c->opt.nargs)
 		list_pool(&l, c->opt.args[0]);
@@ -191,6 +192,7 @@ static void status_print(const struct volume_ref *ref, struct json_object *v, bo
 	char buf[SIZE_TEXT_MAX], when[TIME_TEXT_MAX], path[PATH_MAX];
 	printf("volume       %s/%s (%s)\n", ref->pool, ref->volume, get_string(v, "uuid"));
 	printf("type         %s\n", get_string(v, "type"));
+	printf("health       %s\n", get_string(v, "health"));
 	printf("copies       %" PRIu64 "\n", get_u64(v, "copies"));
 	printf("class        %s\n", *get_string(v, "class") ? get_string(v, "class") : "any");
 	printf("compression  %s\n", get_string(v, "compression"));

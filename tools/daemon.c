@@ -87,7 +87,7 @@ static int device_open(const struct daemon_options *o, const char *path, int64_t
 {
 	for (;;) {
 		memset(e, 0, sizeof(*e));
-		int r = dev_file_open(path, 0, ret_b, e);
+		int r = dev_file_open(path, o->pool.read_only ? DEV_OPEN_RDONLY : 0, ret_b, e);
 		if (r != ERR_IN_USE || !o->after_kill || daemon_now_ms() >= deadline_ms)
 			return r;
 		usleep(20000);
@@ -133,6 +133,7 @@ static int pool_start(struct daemon *d, const struct daemon_options *o, struct e
 int daemon_start(struct daemon *d, const struct daemon_options *o, struct err *e)
 {
 	unsigned n = o->workers ? o->workers : reactor_threads_cores();
+	d->read_only = o->pool.read_only;
 	int r = reactor_threads_start(&d->background, 1, "tarn-bg", e);
 	if (r)
 		return r;
@@ -145,7 +146,7 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct err *e
 		return r;
 	}
 	known_devices_start(d, o->devs, o->ndevs);
-	if (o->record)
+	if (o->record && !o->pool.read_only)
 		history_record_start(d, o->record);
 	if (!o->no_images) {
 		struct err ie = {0};

@@ -40,7 +40,8 @@ struct daemon {
 	uid_t uid; /* may do everything, like root */
 	struct reactor_threads workers, background;
 	struct pool *pool;
-	int wake_fd; /* eventfd: main loop, look at state */
+	int wake_fd;	/* eventfd: main loop, look at state */
+	bool read_only; /* the pool; constant */
 
 	pthread_mutex_t mutex;
 	pthread_cond_t changed; /* CLOCK_MONOTONIC; state, sessions or verbs changed */

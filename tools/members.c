@@ -18,6 +18,8 @@ struct search {
 	int n;
 	struct members *m;
 	struct err *e;
+	struct err newer; /* the last device of a pool that a newer Tarn has written to */
+	uint8_t newer_uuid[16];
 };
 
 static int member_add(struct members *m, const char *path, const struct pool_label *l,
@@ -85,6 +87,10 @@ static int path_look(struct search *s, const char *given, bool quiet)
 		if (!r)
 			return member_add(s->m, strncmp(given, "/dev/disk/", 10) ? path : given, &l,
 					  s->e);
+		if (r == ERR_VERSION) {
+			s->newer = e;
+			memcpy(s->newer_uuid, l.uuid, sizeof(s->newer_uuid));
+		}
 	} else if (r == ERR_IN_USE && !quiet) {
 		return err_set(s->e, r,
 			       "%s; when its pool is running here, give the name of "
@@ -125,6 +131,10 @@ static int search_co(void *arg)
 		else
 			r = path_look(s, s->paths[i], false);
 	}
+	/* The others of its pool are not to be used without it. */
+	if (!r && s->newer.code &&
+	    (!s->m->n || !memcmp(s->m->label.uuid, s->newer_uuid, sizeof(s->newer_uuid))))
+		return err_set(s->e, s->newer.code, "%s", s->newer.text);
 	if (!r && !s->m->n)
 		r = err_set(s->e, -ENOENT, "no device of a pool found%s",
 			    s->n == 1 ? " there" : " among these");
@@ -133,7 +143,7 @@ static int search_co(void *arg)
 
 int members_find(char *const *paths, int n, struct members *ret_m, struct err *e)
 {
-	struct search s = {paths, n, ret_m, e};
+	struct search s = {.paths = paths, .n = n, .m = ret_m, .e = e};
 	ret_m->n = 0;
 	int r = hop_private(search_co, &s);
 	if (r) {

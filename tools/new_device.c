@@ -57,8 +57,10 @@ int new_device_probe(const char *path, bool force, struct err *e)
 int new_device_label(struct dev_backend *b, bool force, struct err *e)
 {
 	struct pool_label *l = calloc(1, sizeof(*l));
-	int r = 0;
-	if (l && !force && !pool_label_read(b, l, NULL))
+	int r = l ? pool_label_read(b, l, NULL) : -ENOMEM;
+	bool labelled = !r || r == ERR_VERSION;
+	r = 0;
+	if (labelled && !force)
 		r = err_set(e, ERR_FOREIGN,
 			    "%s belongs to pool %s; "
 			    "use --force to destroy what is there",

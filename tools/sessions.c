@@ -184,7 +184,7 @@ int session_start(struct daemon *d, const struct session_options *o, struct err 
 		.reactors = d->workers.r,
 		.reactor_count = d->workers.n,
 		.transport = o->transport,
-		.read_only = o->read_only,
+		.read_only = o->read_only || d->read_only,
 		.no_writeback = o->no_writeback,
 		.no_atime = o->no_atime,
 		.strict_atime = o->strict_atime,

@@ -60,6 +60,8 @@ int start_daemon(const struct start_options *o, struct err *e)
 		argv[n++] = "--degraded";
 	if (o->force)
 		argv[n++] = "--force";
+	if (o->read_only)
+		argv[n++] = "--read-only";
 	if (o->mover_rate) {
 		argv[n++] = "--mover-rate";
 		argv[n++] = o->mover_rate;

@@ -8,7 +8,7 @@ struct start_options {
 	const char *pool;
 	const char *const *devs; /* paths; ndevs 0: from the state file */
 	unsigned ndevs;
-	bool degraded, force;
+	bool degraded, force, read_only;
 	const char *mover_rate; /* as tarnd takes it, or NULL */
 	const char *record;	/* command for the history, or NULL */
 };

@@ -49,6 +49,7 @@ static const struct option_spec specs[] = {
 	{"mover-rate", 0, "SIZE", "most bytes a second to move between devices, 1M or more"},
 	{"degraded", 0, NULL, "start although most devices are missing"},
 	{"force", 0, NULL, "do not wait for another host to let go of the pool"},
+	{"read-only", 0, NULL, "change nothing on the devices"},
 	{"no-images", 0, NULL, "do not mount the images of block volumes"},
 	{"record", 0, "COMMAND", "what to write in the pool's history about this start"},
 	{"help", 'h', NULL, "print this help"},
@@ -116,6 +117,7 @@ static int options_apply(const struct options *o, struct daemon_options *d, stru
 	d->pool.commit_ns = seconds * 1000000000ull;
 	d->pool.degraded_ok = option_given(o, "degraded");
 	d->pool.force = option_given(o, "force");
+	d->pool.read_only = option_given(o, "read-only");
 	d->record = option_value(o, "record", NULL);
 	d->no_images = option_given(o, "no-images");
 	return 0;

@@ -33,8 +33,8 @@ static int refuse_member(struct add *a)
 	if (!l)
 		return err_set(&a->q->e, -ENOMEM, "out of memory");
 	pool_status_get(a->q->d->pool, a->s);
-	bool ours =
-		!pool_label_read(a->b, l, NULL) && !memcmp(l->uuid, a->s->uuid, sizeof(l->uuid));
+	int look = pool_label_read(a->b, l, NULL);
+	bool ours = (!look || look == ERR_VERSION) && !memcmp(l->uuid, a->s->uuid, sizeof(l->uuid));
 	for (unsigned i = 0; ours && !r && i < a->s->ndevs; i++) {
 		const struct pool_dev_status *d = &a->s->devs[i];
 		if (d->id == l->dev_id && d->state != DEV_ONLINE && d->state != DEV_RESYNC &&

@@ -103,6 +103,7 @@ static struct json_object *volume_to_json(const struct vol_info *v)
 	add_u64(o, "created_ns", v->created_ns);
 	add_u64(o, "owner_uid", v->owner_uid);
 	json_object_object_add(o, "snapshot", json_object_new_boolean(v->snapshot));
+	add_string(o, "health", v->damaged ? "damaged" : "ok");
 	json_object_object_add(o, "converting", json_object_new_boolean(v->converting));
 	json_object_object_add(o, "open", json_object_new_boolean(v->open));
 	json_object_object_add(o, "destroying", json_object_new_boolean(v->destroying));

@@ -141,8 +141,7 @@ static void flush_without_memory(void *arg)
 	CHECK(!rig_export(g, &e));
 }
 
-/* What all superblocks of a disk say; 0: as it is. */
-static void seal_sizes(struct rig *g, unsigned disk, uint64_t bytes, uint32_t chunk_blocks)
+void case_superblocks(struct rig *g, unsigned disk, case_sb_fn *change, void *arg)
 {
 	uint8_t *buf = aligned_alloc(4096, SB_SIZE);
 	struct sb_disk *sb = (struct sb_disk *)(void *)buf;
@@ -151,23 +150,43 @@ static void seal_sizes(struct rig *g, unsigned disk, uint64_t bytes, uint32_t ch
 	for (unsigned i = 0; i < 2 * SB_RING_SLOTS; i++) {
 		uint64_t at = (i < SB_RING_SLOTS ? 0 : end) + i % SB_RING_SLOTS * (SB_SIZE / 4096);
 		bool there = true;
+		int rc;
 		for (unsigned b = 0; b < SB_SIZE / 4096; b++) {
 			const uint8_t *d = sim_disk_peek(g->disk[disk], at + b);
 			there &= d != NULL;
 			if (d)
 				memcpy(buf + b * 4096, d, 4096);
 		}
-		if (!there || sb_validate(sb, NULL))
+		rc = there ? sb_validate(sb, NULL) : ERR_MAGIC;
+		if (rc && rc != ERR_VERSION)
 			continue;
-		for (unsigned d = 0; bytes && d < le32_get(sb->devs_count); d++)
-			sb->devs[d].size_bytes = le64_of(bytes);
-		if (chunk_blocks)
-			sb->chunk_blocks = le32_of(chunk_blocks);
-		sb_seal(sb, le32_get(sb->own_dev));
+		if (change(sb, arg))
+			sb_seal(sb, le32_get(sb->own_dev));
 		for (unsigned b = 0; b < SB_SIZE / 4096; b++)
 			sim_disk_poke(g->disk[disk], at + b, buf + b * 4096);
 	}
 	free(buf);
+}
+
+struct sizes { /* 0: as it is */
+	uint64_t bytes;
+	uint32_t chunk_blocks;
+};
+
+static bool set_sizes(struct sb_disk *sb, void *arg)
+{
+	const struct sizes *z = arg;
+	for (unsigned d = 0; z->bytes && d < le32_get(sb->devs_count); d++)
+		sb->devs[d].size_bytes = le64_of(z->bytes);
+	if (z->chunk_blocks)
+		sb->chunk_blocks = le32_of(z->chunk_blocks);
+	return true;
+}
+
+static void seal_sizes(struct rig *g, unsigned disk, uint64_t bytes, uint32_t chunk_blocks)
+{
+	struct sizes z = {bytes, chunk_blocks};
+	case_superblocks(g, disk, set_sizes, &z);
 }
 
 /* A superblock that claims a device of petabytes costs an error, not the memory. */
@@ -342,6 +361,40 @@ static void reserved_stays(void *arg)
 	CHECK(!rig_export(g, &e));
 }
 
+static bool is_there(const struct rig *g, uint64_t id)
+{
+	for (struct vol *v = g->pool->vols; v; v = v->next)
+		if (v->id == id)
+			return true;
+	return false;
+}
+
+/* Short of memory when the space of a destroyed volume is to come back: later it does. */
+static void reap_without_memory(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	case_start(g);
+	for (uint64_t nth = 1; nth <= 8; nth++) {
+		struct vol *v = case_volume(g, "v", 2);
+		uint64_t id = v->id;
+		for (unsigned i = 0; i < 400; i++)
+			CHECK(!case_write(v, i * 3, 1));
+		vol_close(v);
+		CHECK(!rig_export(g, &e) && !rig_import(g, &e)); /* nothing is in memory */
+		CHECK(!vol_destroy(g->pool, "v", &e));
+		fail_from = nth;
+		fail_count = 3;
+		for (unsigned i = 0; is_there(g, id); i++) {
+			CHECK(i < 60000);
+			co_sleep_ns(SIM_MS);
+		}
+		fail_from = 0;
+		CHECK(!g->pool->faulted);
+	}
+	CHECK(!rig_export(g, &e));
+}
+
 static const struct one {
 	const char *name;
 	co_fn *fn, *after_cut;
@@ -358,6 +411,7 @@ static const struct one {
 	{"loss-over-restart", loss_before_cut, loss_after_cut, 4, {32 * MIB, 32 * MIB}},
 	{"reserved-stays", reserved_stays, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"heartbeats", case_heartbeats, NULL, 3, {32 * MIB, 32 * MIB}},
+	{"reap-without-memory", reap_without_memory, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"two-lives", case_two_lives, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"walk-destroyed", case_walk_destroyed, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"walk-snapshots", case_walk_snapshots, NULL, 2, {32 * MIB, 32 * MIB}},
@@ -370,6 +424,18 @@ static const struct one {
 	{"squeeze-full", case_squeeze_full, NULL, 3, {64 * MIB, 64 * MIB}},
 	{"convert-full", case_convert_full, NULL, 2, {32 * MIB, 32 * MIB}},
 	{"commit-under-load", case_commit_under_load, NULL, 2, {2048 * MIB, 2048 * MIB}},
+	{"newer-format", case_newer_format, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"damage-write", case_damage_write, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"damage-replay",
+	 case_damage_replay_before,
+	 case_damage_replay_after,
+	 2,
+	 {32 * MIB, 32 * MIB}},
+	{"damage-destroy", case_damage_destroy, NULL, 2, {32 * MIB, 32 * MIB}},
+
+	{"damage-resync", case_damage_resync, NULL, 2, {32 * MIB, 32 * MIB}},
+	{"damage-mover", case_damage_mover, NULL, 3, {32 * MIB, 32 * MIB}},
+	{"damage-scrub", case_damage_scrub, NULL, 2, {32 * MIB, 32 * MIB}},
 };
 
 const char *__asan_default_options(void);

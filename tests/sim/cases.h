@@ -28,7 +28,12 @@ int case_write(struct vol *v, uint64_t at, unsigned n);
 void case_read(struct vol *v, uint64_t at, unsigned n); /* and compare */
 void case_check(struct rig *g);				/* the deep check finds nothing */
 
+/* Change each superblock of a disk. False: its checksum is not made right again. */
+typedef bool case_sb_fn(struct sb_disk *sb, void *arg);
+void case_superblocks(struct rig *g, unsigned disk, case_sb_fn *change, void *arg);
+
 /* ---- cases_import.c ---- */
+void case_newer_format(void *rig);
 void case_two_lives(void *rig);
 void case_heartbeats(void *rig);
 void case_superblock_alone(void); /* not in a coroutine */
@@ -40,6 +45,14 @@ void case_full_snapshots(void *rig);
 void case_dead_list_ends(void *rig);
 void case_feature_everywhere(void *rig);
 void case_feature_unknown(void *rig);
+/* ---- cases_damage.c: in a coroutine ---- */
+void case_damage_write(void *rig);
+void case_damage_replay_before(void *rig);
+void case_damage_replay_after(void *rig);
+void case_damage_destroy(void *rig);
+void case_damage_resync(void *rig);
+void case_damage_scrub(void *rig);
+void case_damage_mover(void *rig);
 
 /* ---- cases_space.c ---- */
 void case_commit_under_load(void *rig);

@@ -1,5 +1,6 @@
 /* cases_import: devices that come, go and return. */
 #include <string.h>
+#include "pool/rescue.h"
 #include "pool/sb.h"
 #include "tests/sim/cases.h"
 
@@ -208,4 +209,110 @@ void case_heartbeats(void *arg)
 	free(b);
 	co_sleep_ns(3 * SIM_SEC);
 	CHECK(g->pool->faulted);
+}
+
+/* ---- written by a newer Tarn ---- */
+
+struct marks {
+	uint64_t newest;   /* seq, when it is found */
+	uint64_t from, to; /* seq of those that are changed */
+	uint64_t incompat, ro_compat;
+	bool rot;
+};
+
+static bool find_newest(struct sb_disk *sb, void *arg)
+{
+	struct marks *m = arg;
+	if (le64_get(sb->seq) > m->newest)
+		m->newest = le64_get(sb->seq);
+	return true;
+}
+
+static bool mark(struct sb_disk *sb, void *arg)
+{
+	const struct marks *m = arg;
+	uint64_t seq = le64_get(sb->seq);
+	if (seq < m->from || seq > m->to)
+		return true;
+	sb->features_incompat = le64_of(m->incompat);
+	sb->features_ro_compat = le64_of(m->ro_compat);
+	sb->log_pos = le32_of(le32_get(sb->log_pos) ^ m->rot);
+	return !m->rot;
+}
+
+static struct marks seen(struct rig *g)
+{
+	struct marks m = {0};
+	for (unsigned i = 0; i < g->ndisks; i++)
+		case_superblocks(g, i, find_newest, &m);
+	CHECK(m.newest > 3);
+	return m;
+}
+
+static void expect_newer(struct rig *g)
+{
+	struct err e = {0};
+	CHECK(rig_import(g, &e) == ERR_VERSION);
+	CHECK(strstr(e.text, "features"));
+}
+
+static void refused_elsewhere(struct rig *g)
+{
+	struct rescue_options o = {0};
+	struct dev_backend *b[2] = {sim_disk_open(g->disk[0]), sim_disk_open(g->disk[1])};
+	struct pool_label l;
+	struct rescue *r;
+	struct err e = {0};
+	CHECK(pool_label_read(b[0], &l, &e) == ERR_VERSION && l.name[0]);
+	CHECK(rescue_open(b, 2, &o, &r, &e) == ERR_VERSION && strstr(e.text, "features"));
+	dev_close(b[0]);
+	dev_close(b[1]);
+}
+
+/* The newest superblock has a feature that this Tarn does not know: no older one is taken instead.
+ * One that is rotten is passed over, and an older one may have what it likes. */
+void case_newer_format(void *arg)
+{
+	struct rig *g = arg;
+	struct err e = {0};
+	struct marks m;
+	case_start(g);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK(!pool_commit(g->pool));
+	CHECK(!rig_export(g, &e));
+	for (unsigned disks = 1; disks <= g->ndisks; disks++) { /* one device, then both */
+		m = seen(g);
+		m.from = m.newest - disks + 1;
+		m.to = m.newest;
+		m.incompat = 1ull << 40;
+		for (unsigned i = 0; i < disks; i++)
+			case_superblocks(g, i, mark, &m);
+		expect_newer(g);
+	}
+	refused_elsewhere(g);
+	m.incompat = 0;
+	m.ro_compat = 1;
+	for (unsigned i = 0; i < g->ndisks; i++)
+		case_superblocks(g, i, mark, &m);
+	expect_newer(g);
+	g->opt.read_only = true;
+	CHECK(!rig_import(g, &e));
+	CHECK(!rig_export(g, &e));
+	g->opt.read_only = false;
+	m.ro_compat = 0;
+	for (unsigned i = 0; i < g->ndisks; i++)
+		case_superblocks(g, i, mark, &m);
+	CHECK(!rig_import(g, &e) && !rig_export(g, &e));
+	m = seen(g);
+	m.from = m.to = m.newest - 1;
+	m.incompat = 1ull << 40;
+	for (unsigned i = 0; i < g->ndisks; i++)
+		case_superblocks(g, i, mark, &m);
+	CHECK(!rig_import(g, &e) && !rig_export(g, &e));
+	m = seen(g);
+	m.from = m.to = m.newest;
+	m.rot = true;
+	for (unsigned i = 0; i < g->ndisks; i++)
+		case_superblocks(g, i, mark, &m);
+	CHECK(!rig_import(g, &e) && !rig_export(g, &e));
 }
