@@ -108,8 +108,13 @@ int fs_readdir(struct fs *fs, uint64_t dir, uint64_t cookie, bool plus, struct f
 /* ---- inodes ---- */
 
 int fs_getattr(struct fs *fs, uint64_t ino, struct fs_attr *ret_a);
-/* 512-byte sectors for st_blocks: what is mapped, before compression. */
-int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors);
+/* 512-byte sectors for st_blocks: what is mapped, before compression. O(extents). brief: there are
+ * many, and the file is being written: the answer should not be asked for, or believed, more often
+ * or longer than FS_BLOCKS_SEC. */
+int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors, bool *ret_brief);
+#define FS_BLOCKS_SEC 1u
+/* After a sync: has f a writer, and is it time that its blocks are asked for again? */
+bool fs_file_blocks_due(struct fs_file *f);
 
 enum fs_set {
 	FS_SET_MODE = 1,

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include "base/reactor.h"
 #include "fs/fs_acl.h"
 #include "fs/fs_file.h"
 #include "fs/fs_xattr.h"
@@ -48,18 +49,59 @@ int fs_getattr(struct fs *fs, uint64_t ino, struct fs_attr *ret_a)
 	return r;
 }
 
-int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors)
+#define EXTENTS_MANY 256u
+
+static bool scattered_note(struct fs *fs, uint64_t ino, bool many)
 {
-	uint64_t bytes = 0;
+	struct fs_node *n;
+	bool brief;
+
+	if (many)
+		atomic_store(&fs->any_scattered, true);
+	lock_take(&fs->lock);
+	n = fs_node_find(fs, ino);
+	brief = n && many && n->writers;
+	if (n) {
+		n->scattered = many;
+		if (!brief) /* may be believed until the next writer syncs */
+			n->blocks_told_ns = 0;
+	}
+	lock_drop(&fs->lock);
+	return brief;
+}
+
+int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors, bool *ret_brief)
+{
+	uint64_t bytes = 0, extents = 0;
 	int r = 0;
 
+	*ret_brief = false;
 	if (S_ISREG(a->mode) && !(a->flags & FS_INODE_INLINE))
-		r = vol_object_bytes(fs->vol, a->ino, &bytes);
+		r = vol_object_bytes(fs->vol, a->ino, &bytes, &extents);
 	else if (a->flags & FS_INODE_INLINE)
 		bytes = a->size < FS_INLINE_MAX ? a->size : FS_INLINE_MAX;
-	if (!r)
-		*ret_sectors = (bytes + 511) / 512;
-	return r;
+	if (r)
+		return r;
+	*ret_sectors = (bytes + 511) / 512;
+	if (extents > EXTENTS_MANY ||
+	    atomic_load_explicit(&fs->any_scattered, memory_order_relaxed))
+		*ret_brief = scattered_note(fs, a->ino, extents > EXTENTS_MANY);
+	return 0;
+}
+
+bool fs_file_blocks_due(struct fs_file *f)
+{
+	struct fs_node *n = f->node;
+	uint64_t now = reactor_now_ns();
+	bool due;
+
+	lock_take(&f->fs->lock);
+	due = n->writers && (!n->scattered || !n->blocks_told_ns ||
+			     now - n->blocks_told_ns >= FS_BLOCKS_SEC * 1000000000ull);
+	if (due)
+		n->blocks_told_ns = now;
+	lock_drop(&f->fs->lock);
+	return due;
 }
 
 void fs_kill_priv(struct fs_attr *a, bool sgid)

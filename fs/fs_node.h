@@ -32,6 +32,8 @@ struct fs_node {
 	_Atomic bool is_inline;	   /* = attr.flags & FS_INODE_INLINE */
 	_Atomic int64_t atime_due; /* from this second on a read sets atime (relatime) */
 	_Atomic bool no_caps;	   /* it has no file capabilities, for sure */
+	bool scattered;		   /* counting its blocks takes long: fs_blocks() */
+	uint64_t blocks_told_ns; /* then: when those above were told to ask again; 0: ask them to */
 	struct fs_node *hash_next;
 };
 
@@ -56,6 +58,7 @@ struct fs {
 	uint64_t *reap_queue;
 	size_t reap_count, reap_max;
 	bool reaper_running, stopping, scan_orphans;
+	_Atomic bool any_scattered; /* some node was */
 };
 
 int fs_node_table_init(struct fs *fs);

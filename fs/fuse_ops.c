@@ -29,17 +29,23 @@ static void tree_init(void *userdata, struct fuse_conn_info *conn)
 	s->writeback = (conn->want & FUSE_CAP_WRITEBACK_CACHE) != 0;
 }
 
+static uint64_t attr_sec(bool brief)
+{
+	return brief ? FS_BLOCKS_SEC : REPLY_LONG_SEC;
+}
+
 /* Reply with an entry for which a lookup reference was taken; give it back when nobody hears. */
 static void entry_reply(fuse_req_t req, const struct fs_attr *a)
 {
 	struct fs *fs = fs_of(req);
 	uint64_t ino = a->ino, sectors;
-	int r = fs_blocks(fs, a, &sectors);
+	bool brief;
+	int r = fs_blocks(fs, a, &sectors, &brief);
 
 	if (r) {
 		reply_err(req, r);
 		fs_forget(fs, ino, 1);
-	} else if (reply_entry(req, a, sectors)) {
+	} else if (reply_entry(req, a, sectors, attr_sec(brief))) {
 		fs_forget(fs, ino, 1);
 	}
 }
@@ -47,14 +53,15 @@ static void entry_reply(fuse_req_t req, const struct fs_attr *a)
 static void attr_reply(fuse_req_t req, const struct fs_attr *a, bool statx)
 {
 	uint64_t sectors;
-	int r = fs_blocks(fs_of(req), a, &sectors);
+	bool brief;
+	int r = fs_blocks(fs_of(req), a, &sectors, &brief);
 
 	if (r)
 		reply_err(req, r);
 	else if (statx)
-		reply_statx(req, a, sectors);
+		reply_statx(req, a, sectors, attr_sec(brief));
 	else
-		reply_attr(req, a, sectors);
+		reply_attr(req, a, sectors, attr_sec(brief));
 }
 
 static void tree_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
@@ -402,7 +409,7 @@ static void tree_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse
 	(void)datasync;
 	/* The kernel goes on showing the allocated blocks it knew before it wrote its cache back.
 	 */
-	if (s->writeback && fs_file_has_writer(file_of(fi)))
+	if (s->writeback && fs_file_blocks_due(file_of(fi)))
 		serve_inval_attr(s, ino);
 	reply_err(req, fs_sync(s->fs));
 }

@@ -24,7 +24,8 @@ static bool put_dirent(struct out *o, const struct fs_dirent *d)
 	return true;
 }
 
-static bool put_plus(struct out *o, const struct fs_dirent *d, bool dot, uint64_t sectors)
+static bool put_plus(struct out *o, const struct fs_dirent *d, bool dot, uint64_t sectors,
+		     bool brief)
 {
 	size_t head = offsetof(struct fuse_direntplus, dirent), at = o->used;
 	struct fuse_direntplus *p = (void *)(o->buf + at);
@@ -40,6 +41,8 @@ static bool put_plus(struct out *o, const struct fs_dirent *d, bool dot, uint64_
 		memset(&p->entry_out, 0, sizeof(p->entry_out));
 	else
 		reply_entry_fill(&p->entry_out, &d->attr, sectors);
+	if (brief)
+		p->entry_out.attr_valid = FS_BLOCKS_SEC;
 	return true;
 }
 
@@ -48,10 +51,11 @@ static int put_entry(struct fs *fs, struct out *o, const struct fs_dirent *d, bo
 {
 	bool dot = d->cookie <= 2;
 	uint64_t sectors = 0;
-	int r = plus && !dot ? fs_blocks(fs, &d->attr, &sectors) : 0;
+	bool brief = false;
+	int r = plus && !dot ? fs_blocks(fs, &d->attr, &sectors, &brief) : 0;
 
 	if (!r)
-		*ret_fit = plus ? put_plus(o, d, dot, sectors) : put_dirent(o, d);
+		*ret_fit = plus ? put_plus(o, d, dot, sectors, brief) : put_dirent(o, d);
 	return r;
 }
 

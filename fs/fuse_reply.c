@@ -62,11 +62,12 @@ void reply_entry_fill(struct fuse_entry_out *o, const struct fs_attr *a, uint64_
 	reply_attr_fill(&o->attr, a, sectors);
 }
 
-int reply_entry(fuse_req_t req, const struct fs_attr *a, uint64_t sectors)
+int reply_entry(fuse_req_t req, const struct fs_attr *a, uint64_t sectors, uint64_t attr_sec)
 {
 	struct fuse_entry_out o;
 
 	reply_entry_fill(&o, a, sectors);
+	o.attr_valid = attr_sec;
 	return fuse_reply_buf(req, (const char *)&o, sizeof(o));
 }
 
@@ -77,9 +78,9 @@ int reply_no_entry(fuse_req_t req, uint64_t sec)
 	return fuse_reply_buf(req, (const char *)&o, sizeof(o));
 }
 
-int reply_attr(fuse_req_t req, const struct fs_attr *a, uint64_t sectors)
+int reply_attr(fuse_req_t req, const struct fs_attr *a, uint64_t sectors, uint64_t attr_sec)
 {
-	struct fuse_attr_out o = {.attr_valid = REPLY_LONG_SEC};
+	struct fuse_attr_out o = {.attr_valid = attr_sec};
 
 	reply_attr_fill(&o.attr, a, sectors);
 	return fuse_reply_buf(req, (const char *)&o, sizeof(o));
@@ -90,9 +91,9 @@ static struct statx_time time_of(const struct timespec *t)
 	return (struct statx_time){.sec = t->tv_sec, .nsec = (uint32_t)t->tv_nsec};
 }
 
-int reply_statx(fuse_req_t req, const struct fs_attr *a, uint64_t sectors)
+int reply_statx(fuse_req_t req, const struct fs_attr *a, uint64_t sectors, uint64_t attr_sec)
 {
-	struct statx_out o = {.attr_valid = REPLY_LONG_SEC,
+	struct statx_out o = {.attr_valid = attr_sec,
 			      .stat = {
 				      .mask = STATX_BASIC_STATS | STATX_BTIME,
 				      .blksize = 4096,

@@ -15,12 +15,13 @@ static inline struct fs *fs_of(fuse_req_t req)
 
 void reply_attr_fill(struct fuse_attr *o, const struct fs_attr *a, uint64_t sectors);
 void reply_entry_fill(struct fuse_entry_out *o, const struct fs_attr *a, uint64_t sectors);
-int reply_entry(fuse_req_t req, const struct fs_attr *a, uint64_t sectors);
+/* This and the next two: the attributes may be remembered for attr_sec. */
+int reply_entry(fuse_req_t req, const struct fs_attr *a, uint64_t sectors, uint64_t attr_sec);
 /* A name that does not exist, to be remembered for sec. */
 int reply_no_entry(fuse_req_t req, uint64_t sec);
-int reply_attr(fuse_req_t req, const struct fs_attr *a, uint64_t sectors);
+int reply_attr(fuse_req_t req, const struct fs_attr *a, uint64_t sectors, uint64_t attr_sec);
 /* Statx: as above, and with the time of birth. */
-int reply_statx(fuse_req_t req, const struct fs_attr *a, uint64_t sectors);
+int reply_statx(fuse_req_t req, const struct fs_attr *a, uint64_t sectors, uint64_t attr_sec);
 int reply_open(fuse_req_t req, void *handle, uint32_t fopen_flags);
 /* Any negative code as its errno. */
 void reply_err(fuse_req_t req, int code);

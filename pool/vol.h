@@ -142,8 +142,9 @@ int vol_reserve(struct vol *v, uint64_t object, uint64_t off, uint64_t len, vol_
  * are holes. */
 int vol_seek_data(struct vol *v, uint64_t object, uint64_t off, uint64_t *ret_off);
 int vol_seek_hole(struct vol *v, uint64_t object, uint64_t off, uint64_t *ret_off);
-/* Allocated bytes of one object in [0, UINT64_MAX): logical mapped + dirty. For st_blocks. */
-int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes);
+/* Allocated bytes of one object in [0, UINT64_MAX): logical mapped + dirty. For st_blocks. Cost:
+ * that many extents. */
+int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes, uint64_t *ret_extents);
 /* Everything of this volume acknowledged before the call is durable when it returns 0. Concurrent
  * calls share one log write. -EIO, told once: data acknowledged before is lost or may be: a device
  * failed before it had made durable of what there is no other copy, or the part of the volume's

@@ -326,7 +326,7 @@ int vol_seek_hole(struct vol *v, uint64_t object, uint64_t off, uint64_t *ret_of
 /* ---- allocated bytes ---- */
 
 struct count {
-	uint64_t object, at, blocks;
+	uint64_t object, at, blocks, extents;
 	bool done;
 };
 
@@ -360,11 +360,12 @@ static int count_step(struct vol *v, void *arg)
 		from = x.lblk > c->at ? x.lblk : c->at;
 		c->blocks += dirty_blocks(v, c->object, c->at, from) + (x.lblk + x.blocks - from);
 		c->at = x.lblk + x.blocks;
+		c->extents++;
 	}
 	return 0;
 }
 
-int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes)
+int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes, uint64_t *ret_extents)
 {
 	struct count c = {.object = object};
 	int rc;
@@ -373,5 +374,6 @@ int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes)
 		rc = vol_query(v, count_step, &c);
 	} while (!rc && !c.done);
 	*ret_bytes = c.blocks * BLOCK_SIZE;
+	*ret_extents = c.extents;
 	return rc;
 }

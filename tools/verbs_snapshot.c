@@ -117,8 +117,8 @@ static int list_snapshots(struct request *q, const char *volume, struct vol_snap
 int verb_snapshot_list(struct request *q)
 {
 	const char *volume = NULL;
-	struct vol_snapshot_info *s;
-	unsigned n;
+	struct vol_snapshot_info *s = NULL;
+	unsigned n = 0;
 	int r = 0;
 	if (json_object_object_get_ex(q->args, "volume", NULL))
 		r = arg_volume(q, "volume", &volume);
@@ -136,8 +136,8 @@ int verb_snapshot_list(struct request *q)
 /* One after the other; the first that is in use ends it. */
 static int destroy_all(struct request *q, const char *part)
 {
-	struct vol_snapshot_info *s;
-	unsigned n, found = 0;
+	struct vol_snapshot_info *s = NULL;
+	unsigned n = 0, found = 0;
 	int r = list_snapshots(q, NULL, &s, &n);
 	if (r)
 		return r;

@@ -90,8 +90,9 @@ int vol_sync(struct vol *v)
 	return 0;
 }
 
-int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes)
+int vol_object_bytes(struct vol *v, uint64_t object, uint64_t *ret_bytes, uint64_t *ret_extents)
 {
+	*ret_extents = 0;
 	(void)object;
 	*ret_bytes = v->size;
 	return 0;

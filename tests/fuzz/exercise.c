@@ -58,7 +58,7 @@ static void scan_items(struct vol *v)
 
 static void read_object(struct vol *v, uint64_t object)
 {
-	uint64_t at = 0, bytes;
+	uint64_t at = 0, bytes, extents;
 	for (unsigned i = 0; i < 20; i++) {
 		if (vol_seek_data(v, object, at, &at))
 			break;
@@ -66,7 +66,7 @@ static void read_object(struct vol *v, uint64_t object)
 		if (vol_seek_hole(v, object, at, &at))
 			break;
 	}
-	vol_object_bytes(v, object, &bytes);
+	vol_object_bytes(v, object, &bytes, &extents);
 }
 
 static int touch_fn(struct vol *v, void *arg)

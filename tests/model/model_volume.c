@@ -305,8 +305,8 @@ static uint64_t promised_bytes(const struct object *o)
 static void do_bytes(struct model *m)
 {
 	struct object *o = pick_object(m);
-	uint64_t got = 0, want = mapped_bytes(o) + promised_bytes(o);
-	expect(m, vol_object_bytes(m->v, o->number, &got), "vol_object_bytes");
+	uint64_t got = 0, extents = 0, want = mapped_bytes(o) + promised_bytes(o);
+	expect(m, vol_object_bytes(m->v, o->number, &got, &extents), "vol_object_bytes");
 	if (got != want)
 		fail(m, "vol_object_bytes of %llu: %llu, should be %llu",
 		     (unsigned long long)o->number, (unsigned long long)got,

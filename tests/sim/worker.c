@@ -289,7 +289,7 @@ static void do_seek(struct ctx *c)
 {
 	struct range r = pick_range(c, WORLD_WRITE_MAX);
 	const struct hist_space *s = hist_space(c->v->h, r.space);
-	uint64_t at = s->base + r.off, data = 0, hole = 0, bytes = 0;
+	uint64_t at = s->base + r.off, data = 0, hole = 0, bytes = 0, extents;
 	c->k->doing = "vol_seek";
 	int rc = vol_seek_data(c->v->v, s->object, at, &data);
 	if (!rc && data < at)
@@ -301,7 +301,7 @@ static void do_seek(struct ctx *c)
 		world_fail(c->w, "vol_seek_hole went back");
 	if (rc && rc != -ENXIO && !world_excuses(c->w, NULL, rc))
 		world_fail(c->w, "vol_seek_hole %s: %d %s", c->v->name, rc, err_str(rc));
-	rc = vol_object_bytes(c->v->v, s->object, &bytes);
+	rc = vol_object_bytes(c->v->v, s->object, &bytes, &extents);
 	c->k->doing = NULL;
 	if (rc && !world_excuses(c->w, NULL, rc))
 		world_fail(c->w, "vol_object_bytes %s: %d %s", c->v->name, rc, err_str(rc));

@@ -2,6 +2,7 @@
 import errno
 import os
 import threading
+import time
 
 from posix_lib import check, fails, opened
 
@@ -56,3 +57,41 @@ def many_seek_in_what_they_write():
     for t in threads:
         t.join()
     assert not wrong, wrong[:3]
+
+
+def on_fuse():
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        mounts = {m.split()[4]: m.split(" - ")[1].split()[0] for m in f}
+    where = os.getcwd()
+    while where not in mounts:
+        where = os.path.dirname(where)
+    return mounts[where].startswith("fuse")
+
+
+def blocks_are(st, n):
+    """Some file systems count the blocks that hold the extents, too: those of up to 60 here."""
+    extra = st.st_blocks // 8 - n
+    assert 0 <= extra <= 60 and (extra == 0 or not on_fuse()), (st.st_blocks, n)
+
+
+@check
+def blocks_of_a_scattered_file():
+    """Many extents: counted less often while it is written, exactly afterwards."""
+    fd = opened("a")
+    for i in range(600):
+        os.pwrite(fd, b"x", i << 13)
+    for i in range(50):
+        os.pwrite(fd, b"y", (600 + i) << 13)
+        os.fsync(fd)
+    time.sleep(1.1)
+    blocks_are(os.fstat(fd), 650)
+    os.pwrite(fd, b"z", 700 << 13)
+    os.fsync(fd)
+    os.close(fd)
+    time.sleep(1.1)
+    blocks_are(os.stat("a"), 651)
+    fd = os.open("a", os.O_RDWR)
+    os.pwrite(fd, b"z", 800 << 13)
+    os.fsync(fd)
+    blocks_are(os.fstat(fd), 652)
+    os.close(fd)

@@ -554,8 +554,9 @@ int vol_seek_hole(struct vol *v, uint64_t id, uint64_t off, uint64_t *ret_off)
 	return 0;
 }
 
-int vol_object_bytes(struct vol *v, uint64_t id, uint64_t *ret_bytes)
+int vol_object_bytes(struct vol *v, uint64_t id, uint64_t *ret_bytes, uint64_t *ret_extents)
 {
+	*ret_extents = 0;
 	lock_take(&v->lock);
 	struct object *o = object(&v->s, id, false);
 

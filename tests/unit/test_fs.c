@@ -218,6 +218,7 @@ static void test_inline(void **state)
 {
 	struct env *t = *state;
 	uint64_t ino = make(t, 1, "f", S_IFREG | 0644), sectors, at;
+	bool brief;
 	struct fs_file *f = open_ino(t, ino);
 	struct fs_setattr sa = {.set = FS_SET_SIZE, .size = 3};
 	char zero[4096] = {0}, want[5000] = {0}, buf[8000];
@@ -249,7 +250,7 @@ static void test_inline(void **state)
 	assert_memory_equal(buf, want, 5000);
 	a = attr_of(t, ino);
 	assert_int_equal(a.flags, 0);
-	assert_int_equal(fs_blocks(t->fs, &a, &sectors), 0);
+	assert_int_equal(fs_blocks(t->fs, &a, &sectors, &brief), 0);
 	assert_int_equal(sectors, 8);
 	sa.size = 2;
 	assert_int_equal(fs_setattr(t->fs, ino, &sa, &a), 0);
