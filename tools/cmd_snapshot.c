@@ -3,11 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "tools/command.h"
-#include "tools/ctl_client.h"
+#include "tools/listing.h"
 #include "tools/names.h"
 #include "tools/size_text.h"
-#include "tools/state_file.h"
-#include "tools/table.h"
 
 static int snapshot_ref(struct call *c, const char *text, struct volume_ref *ret_ref)
 {
@@ -46,7 +44,8 @@ static int cmd_snapshot_create(struct call *c)
 			first = ref;
 		if (!r && strcmp(ref.pool, first.pool))
 			r = call_usage(c, "snapshots of one moment are of one pool");
-		json_object_array_add(names, json_object_new_string(ref.volume));
+		if (!r)
+			json_object_array_add(names, json_object_new_string(ref.volume));
 	}
 	if (r) {
 		json_object_put(args);
@@ -55,69 +54,26 @@ static int cmd_snapshot_create(struct call *c)
 	return call_ask(c, first.pool, "snapshot.create", args, NULL);
 }
 
-struct listing {
-	struct call *c;
-	struct table *t;
-	struct json_object *all;
-	const char *volume;
-	bool exact;
-	int r;
-};
-
-static void snapshot_row(struct listing *l, const char *pool, struct json_object *s)
+static void snapshot_row(struct table *t, const char *pool, struct json_object *s, bool exact)
 {
 	char size[SIZE_TEXT_MAX], data[SIZE_TEXT_MAX], when[TIME_TEXT_MAX];
-	table_cell(l->t, "%s/%s", pool, get_string(s, "name"));
-	table_cell(l->t, "%s", time_text(when, get_u64(s, "created_ns")));
-	table_cell(l->t, "%s", size_text(data, get_u64(s, "logical_bytes"), l->exact));
-	table_cell(l->t, "%s", size_text(size, get_u64(s, "used_bytes"), l->exact));
-}
-
-static void list_pool(void *arg, const char *pool)
-{
-	struct listing *l = arg;
-	struct json_object *list = NULL, *args = NULL;
-	if (l->r || (!l->c->opt.nargs && !ctl_running(pool)))
-		return;
-	if (l->volume) {
-		args = json_object_new_object();
-		json_object_object_add(args, "volume", json_object_new_string(l->volume));
-	}
-	l->r = call_ask(l->c, pool, "snapshot.list", args, &list);
-	for (size_t i = 0; !l->r && i < json_object_array_length(list); i++) {
-		struct json_object *s = json_object_get(json_object_array_get_idx(list, i));
-		snapshot_row(l, pool, s);
-		json_object_object_add(s, "pool", json_object_new_string(pool));
-		json_object_array_add(l->all, s);
-	}
-	json_object_put(list);
+	table_cell(t, "%s/%s", pool, get_string(s, "name"));
+	table_cell(t, "%s", time_text(when, get_u64(s, "created_ns")));
+	table_cell(t, "%s", size_text(data, get_u64(s, "logical_bytes"), exact));
+	table_cell(t, "%s", size_text(size, get_u64(s, "used_bytes"), exact));
 }
 
 static int cmd_snapshot_list(struct call *c)
 {
-	struct listing l = {.c = c, .exact = option_given(&c->opt, "bytes")};
+	static const struct listing snapshots = {"snapshot.list", "SNAPSHOT,TAKEN,>DATA,>STORED",
+						 "no snapshots", snapshot_row};
 	struct volume_ref ref;
 	const char *of = c->opt.nargs ? c->opt.args[0] : NULL;
-	if (of && strchr(of, '/')) {
-		if (volume_ref_parse(of, &ref, &c->e))
-			return call_usage(c, "%s", c->e.text);
-		of = ref.pool;
-		l.volume = ref.volume;
-	}
-	l.t = table_create("SNAPSHOT,TAKEN,>DATA,>STORED");
-	l.all = json_object_new_array();
-	if (of)
-		list_pool(&l, of);
-	else
-		running_each(list_pool, &l);
-	if (!l.r && !call_json(c, l.all)) {
-		if (json_object_array_length(l.all))
-			table_print(l.t, 0);
-		else
-			puts("no snapshots");
-	}
-	json_object_put(l.all);
-	return l.r;
+	if (!of || !strchr(of, '/'))
+		return listing_show(c, &snapshots, of, NULL);
+	if (volume_ref_parse(of, &ref, &c->e))
+		return call_usage(c, "%s", c->e.text);
+	return listing_show(c, &snapshots, ref.pool, ref.volume);
 }
 
 static int cmd_snapshot_destroy(struct call *c)

@@ -4,11 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "tools/command.h"
-#include "tools/ctl_client.h"
+#include "tools/listing.h"
 #include "tools/names.h"
 #include "tools/size_text.h"
-#include "tools/state_file.h"
-#include "tools/table.h"
 
 static void add_string(struct json_object *o, const char *key, const char *s)
 {
@@ -28,58 +26,23 @@ static int add_id(struct call *c, struct json_object *args)
 	return EXIT_OK;
 }
 
-struct listing {
-	struct call *c;
-	struct table *t;
-	struct json_object *all;
-	bool exact;
-	int r;
-};
-
-static void trash_row(struct listing *l, const char *pool, struct json_object *v)
+static void trash_row(struct table *t, const char *pool, struct json_object *v, bool exact)
 {
 	char size[SIZE_TEXT_MAX], from[TIME_TEXT_MAX], until[TIME_TEXT_MAX];
-	table_cell(l->t, "%s/%s", pool, get_string(v, "name"));
-	table_cell(l->t, "%" PRIu64, get_u64(v, "id"));
-	table_cell(l->t, "%s", get_string(v, "type"));
-	table_cell(l->t, "%s", size_text(size, get_u64(v, "used_bytes"), l->exact));
-	table_cell(l->t, "%s", time_text(from, get_u64(v, "trashed_ns")));
-	table_cell(l->t, "%s", time_text(until, get_u64(v, "expires_ns")));
-}
-
-static void list_pool(void *arg, const char *pool)
-{
-	struct listing *l = arg;
-	struct json_object *list = NULL;
-	if (l->r || (!l->c->opt.nargs && !ctl_running(pool)))
-		return;
-	l->r = call_ask(l->c, pool, "trash.list", NULL, &list);
-	for (size_t i = 0; !l->r && i < json_object_array_length(list); i++) {
-		struct json_object *v = json_object_get(json_object_array_get_idx(list, i));
-		trash_row(l, pool, v);
-		add_string(v, "pool", pool);
-		json_object_array_add(l->all, v);
-	}
-	json_object_put(list);
+	table_cell(t, "%s/%s", pool, get_string(v, "name"));
+	table_cell(t, "%" PRIu64, get_u64(v, "id"));
+	table_cell(t, "%s", get_string(v, "type"));
+	table_cell(t, "%s", size_text(size, get_u64(v, "used_bytes"), exact));
+	table_cell(t, "%s", time_text(from, get_u64(v, "trashed_ns")));
+	table_cell(t, "%s", time_text(until, get_u64(v, "expires_ns")));
 }
 
 static int cmd_trash_list(struct call *c)
 {
-	struct listing l = {.c = c, .exact = option_given(&c->opt, "bytes")};
-	l.t = table_create("VOLUME,>ID,TYPE,>STORED,DESTROYED,KEPT UNTIL");
-	l.all = json_object_new_array();
-	if (c->opt.nargs)
-		list_pool(&l, c->opt.args[0]);
-	else
-		running_each(list_pool, &l);
-	if (!l.r && !call_json(c, l.all)) {
-		if (json_object_array_length(l.all))
-			table_print(l.t, 0);
-		else
-			puts("the trash is empty");
-	}
-	json_object_put(l.all);
-	return l.r;
+	static const struct listing trash = {"trash.list",
+					     "VOLUME,>ID,TYPE,>STORED,DESTROYED,KEPT UNTIL",
+					     "the trash is empty", trash_row};
+	return listing_show(c, &trash, c->opt.nargs ? c->opt.args[0] : NULL, NULL);
 }
 
 static int cmd_trash_restore(struct call *c)

@@ -7,11 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "tools/command.h"
-#include "tools/ctl_client.h"
+#include "tools/listing.h"
 #include "tools/names.h"
 #include "tools/size_text.h"
-#include "tools/state_file.h"
-#include "tools/table.h"
 
 static void add_string(struct json_object *o, const char *key, const char *s)
 {
@@ -115,48 +113,13 @@ static void volume_row(struct table *t, const char *pool, struct json_object *v,
 					     : "-");
 }
 
-struct listing {
-	struct call *c;
-	struct table *t;
-	struct json_object *all;
-	bool exact;
-	int r;
-};
-
-static void list_pool(void *arg, const char *pool)
-{
-	struct listing *l = arg;
-	struct json_object *list = NULL;
-	if (l->r || (!l->c->opt.nargs && !ctl_running(pool)))
-		return;
-	l->r = call_ask(l->c, pool, "volume.list", NULL, &list);
-	for (size_t i = 0; !l->r && i < json_object_array_length(list); i++) {
-		struct json_object *v = json_object_get(json_object_array_get_idx(list, i));
-		volume_row(l->t, pool, v, l->exact);
-		add_string(v, "pool", pool);
-		json_object_array_add(l->all, v);
-	}
-	json_object_put(list);
-}
-
 static int cmd_volume_list(struct call *c)
 {
-	struct listing l = {.c = c, .exact = option_given(&c->opt, "bytes")};
-	l.t = table_create("VOLUME,TYPE,>COPIES,>SIZE,>LOGICAL,>STORED,>AVAILABLE,COMPRESSION,"
-			   "HEALTH,MOUNTED ON");
-	l.all = json_object_new_array();
-	if (c->opt.nargs)
-		list_pool(&l, c->opt.args[0]);
-	else
-		running_each(list_pool, &l);
-	if (!l.r && !call_json(c, l.all)) {
-		if (json_object_array_length(l.all))
-			table_print(l.t, 0);
-		else
-			puts("no volumes");
-	}
-	json_object_put(l.all);
-	return l.r;
+	static const struct listing volumes = {"volume.list",
+					       "VOLUME,TYPE,>COPIES,>SIZE,>LOGICAL,>STORED,>"
+					       "AVAILABLE,COMPRESSION,HEALTH,MOUNTED ON",
+					       "no volumes", volume_row};
+	return listing_show(c, &volumes, c->opt.nargs ? c->opt.args[0] : NULL, NULL);
 }
 
 /* How much of the data is stored as the policy says. */
