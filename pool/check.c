@@ -86,23 +86,31 @@ static struct seen *seen_get(struct check *c, uint64_t id)
 	return s;
 }
 
+/* The chunk that blocks lie in. NULL: in none, which is a problem. */
+static int seen_at(struct check *c, struct addr a, uint32_t blocks, const char *what,
+		   struct seen **ret_s)
+{
+	*ret_s = NULL;
+	if (!addr_chunk(a) || addr_block(a) + blocks > c->p->chunk_blocks) {
+		problem(c, "%s: address %llx is outside every chunk", what,
+			(unsigned long long)a.v);
+		return 0;
+	}
+	*ret_s = seen_get(c, addr_chunk(a));
+	return *ret_s ? 0 : -ENOMEM;
+}
+
 /* ret_fresh: blocks that were not met before; they alone count. */
 static int meet(struct check *c, struct addr a, uint32_t blocks, const char *what,
 		uint32_t *ret_fresh)
 {
 	uint32_t fresh = 0;
 	struct seen *s;
+	int rc = seen_at(c, a, blocks, what, &s);
 
 	*ret_fresh = 0;
-
-	if (!addr_chunk(a) || addr_block(a) + blocks > c->p->chunk_blocks) {
-		problem(c, "%s: address %llx is outside every chunk", what,
-			(unsigned long long)a.v);
-		return 0;
-	}
-	s = seen_get(c, addr_chunk(a));
-	if (!s)
-		return -ENOMEM;
+	if (rc || !s)
+		return rc;
 	for (uint32_t i = addr_block(a); i < addr_block(a) + blocks; i++) {
 		fresh += !bit_get(s->met, i);
 		if (bit_get(s->met, i) && s->more && s->more[i])
@@ -128,15 +136,10 @@ static int meet_again(struct check *c, struct addr a, uint32_t blocks, const cha
 {
 	uint32_t first = addr_block(a), missing = 0;
 	struct seen *s;
+	int rc = seen_at(c, a, blocks, what, &s);
 
-	if (!addr_chunk(a) || first + blocks > c->p->chunk_blocks) {
-		problem(c, "%s: address %llx is outside every chunk", what,
-			(unsigned long long)a.v);
-		return 0;
-	}
-	s = seen_get(c, addr_chunk(a));
-	if (!s)
-		return -ENOMEM;
+	if (rc || !s)
+		return rc;
 	for (uint32_t i = first; i < first + blocks; i++)
 		missing += !bit_get(s->met, i);
 	if (missing)
