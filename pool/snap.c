@@ -257,7 +257,7 @@ void snap_take(struct vol *v, uint64_t txn)
 		s->rec_dirty = true;
 		p->snaps_used = true;
 		vol_link(p, s);
-		pin(v);
+		v->tree.pinned = p->snap_newest = txn; /* nothing is newer */
 	}
 }
 
