@@ -9,7 +9,7 @@
 
 /* {key}: an argument, {pool}: the name of the pool. A [group] is there when all of its arguments
  * are; {?key} is no text, but holds its group back unless the flag is set. Arguments whose key ends
- * in _bytes are written as sizes. */
+ * in _bytes are written as sizes, an array as what it names in the pool. */
 static const struct {
 	const char *verb, *text;
 } commands[] = {
@@ -35,6 +35,8 @@ static const struct {
 	{"volume.resize", "volume resize {pool}/{name} {size_bytes}[ --shrink{?allow_shrink}]"},
 	{"volume.rename", "volume rename {pool}/{name} {to}"},
 	{"volume.check", "volume check {pool}/{name} --repair"},
+	{"snapshot.create", "snapshot create[ -r {pool}@{all}][ {names}]"},
+	{"snapshot.destroy", "snapshot destroy[ -r {pool}@{all}][ {pool}/{name}]"},
 	{"trash.restore", "trash restore {pool}/{name}[ --id {id}][ --as {to}]"},
 	{"trash.empty", "trash empty {pool}[ {name}][ --id {id}]"},
 };
@@ -51,6 +53,18 @@ static void put_number(struct command_text *t, uint64_t n, bool size)
 	command_text_put(t, buf);
 	if (u)
 		command_text_char(t, units[u - 1]);
+}
+
+static void put_names(struct command_text *t, const char *pool, struct json_object *names)
+{
+	for (size_t i = 0; i < json_object_array_length(names); i++) {
+		const char *name = json_object_get_string(json_object_array_get_idx(names, i));
+		if (i)
+			command_text_char(t, ' ');
+		command_text_put(t, pool);
+		command_text_char(t, '/');
+		command_text_word(t, name ? name : "");
+	}
 }
 
 /* One {key}; false when it is not there. */
@@ -70,6 +84,8 @@ static bool put_argument(struct command_text *t, const char *pool, const char *k
 	if (json_object_is_type(v, json_type_int))
 		put_number(t, json_object_get_uint64(v),
 			   len > 6 && !strcmp(key + len - 6, "_bytes"));
+	else if (json_object_is_type(v, json_type_array))
+		put_names(t, pool, v);
 	else
 		command_text_word(t, ctl_get_string(args, key) ? ctl_get_string(args, key) : "");
 	return true;
