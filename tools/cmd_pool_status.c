@@ -197,7 +197,8 @@ static void status_print(struct json_object *o, bool exact)
 {
 	uint64_t raw = get_u64(o, "raw_bytes"), used = get_u64(o, "raw_used_bytes");
 	printf("pool      %s (%s)\n", get_string(o, "name"), get_string(o, "uuid"));
-	printf("health    %s\n", get_string(o, "health"));
+	printf("health    %s%s\n", get_string(o, "health"),
+	       get_bool(o, "read_only") ? ", imported read-only" : "");
 	printf("capacity  %s, %s used (%u %%), %s free; counting every copy\n",
 	       size_of(o, "raw_bytes", exact), size_of(o, "raw_used_bytes", exact),
 	       percent(used, raw), size_of(o, "raw_free_bytes", exact));

@@ -164,7 +164,8 @@ static void record(struct daemon *d, uid_t uid, int result, const char *text)
 void history_record(struct request *q, const char *verb, int result)
 {
 	char text[COMMAND_TEXT_MAX];
-	if (q->d->pool && history_text(q->d->name, verb, q->args, text, sizeof(text)))
+	if (q->d->pool && !q->d->read_only &&
+	    history_text(q->d->name, verb, q->args, text, sizeof(text)))
 		record(q->d, q->uid, result, text);
 }
 

@@ -15,9 +15,9 @@
 
 #define LEAVE_MS 60000
 
-/* Before anything is mounted: would the daemon serve it? What another owner may have put there as
- * root of a user namespace of his is not to count here: no set-ids and device nodes, unless they
- * are asked for. */
+/* Before anything is mounted: would the daemon serve it, and can it be changed? What another owner
+ * may have put there as root of a user namespace of his is not to count here: no set-ids and device
+ * nodes, unless they are asked for. */
 static int prepare(int sock, const struct volume_ref *ref, struct mount_options *mo, struct err *e)
 {
 	struct json_object *args = json_object_new_object(), *o = NULL;
@@ -25,6 +25,8 @@ static int prepare(int sock, const struct volume_ref *ref, struct mount_options 
 	int r = ctl_call(sock, "mount.prepare", args, -1, NULL, NULL, &o, e);
 	if (!r && !mo->trust_owner && get_u64(o, "owner_uid"))
 		mo->flags |= (MS_NOSUID | MS_NODEV) & ~mo->asked;
+	if (!r && get_bool(o, "read_only"))
+		mount_options_read_only(mo);
 	json_object_put(o);
 	return r;
 }
@@ -59,8 +61,6 @@ int mount_volume(const char *source, const char *dir, const char *options, struc
 		r = mount_options_parse(options, &mo, e);
 	if (r)
 		return r;
-	if (strchr(ref.volume, '@')) /* a snapshot */
-		mount_options_read_only(&mo);
 	if (mount_probe(dir, NULL, 0) == 2)
 		mount_umount(dir, true, NULL); /* left by a killed daemon */
 	if (!realpath(dir, full))

@@ -38,8 +38,15 @@ static int transport_parse(struct request *q, enum serve_transport *ret_t)
 	return 0;
 }
 
-/* A volume's tree may be mounted by root and by its owner. */
-static int volume_check(struct request *q, const char *name, uint32_t *ret_owner)
+struct mount_call {
+	struct request *q;
+	struct session_options o;
+	uint32_t owner_uid;
+};
+
+/* A volume's tree may be mounted by root and by its owner. Sets owner_uid, and read_only where
+ * nothing can change. */
+static int volume_check(struct request *q, const char *name, struct mount_call *c)
 {
 	struct vol *v;
 	struct vol_info *i = calloc(1, sizeof(*i));
@@ -61,28 +68,23 @@ static int volume_check(struct request *q, const char *name, uint32_t *ret_owner
 		r = err_set(&q->e, -EINVAL,
 			    "%s/%s is a block volume; it is the file %s/%s/images/%s", q->d->name,
 			    name, run_dir(), q->d->name, name);
-	*ret_owner = i->owner_uid;
+	c->owner_uid = i->owner_uid;
+	c->o.read_only |= i->snapshot || q->d->read_only;
 	free(i);
 	return r;
 }
 
-struct mount_call {
-	struct request *q;
-	struct session_options o;
-	uint32_t owner_uid;
-};
-
 static int mount_co(void *arg)
 {
 	struct mount_call *c = arg;
-	int r = volume_check(c->q, c->o.volume, &c->owner_uid);
+	int r = volume_check(c->q, c->o.volume, c);
 	return r ? r : session_start(c->q->d, &c->o, &c->q->e);
 }
 
 static int prepare_co(void *arg)
 {
 	struct mount_call *c = arg;
-	return volume_check(c->q, c->o.volume, &c->owner_uid);
+	return volume_check(c->q, c->o.volume, c);
 }
 
 /* Asked before the mount is made: would it be served? Lets a session that is ending go first. */
@@ -98,6 +100,7 @@ int verb_mount_prepare(struct request *q)
 		return r;
 	q->result = json_object_new_object();
 	add_u64(q->result, "owner_uid", c.owner_uid);
+	json_object_object_add(q->result, "read_only", json_object_new_boolean(c.o.read_only));
 	return 0;
 }
 

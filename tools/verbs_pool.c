@@ -50,6 +50,7 @@ static struct json_object *status_to_json(struct daemon *d, const struct pool_st
 	add_string(o, "name", s->name);
 	add_string(o, "uuid", uuid);
 	add_string(o, "health", s->health);
+	json_object_object_add(o, "read_only", json_object_new_boolean(d->read_only));
 	add_u64(o, "txn", s->txn);
 	add_u64(o, "chunk_bytes", s->chunk_bytes);
 	add_u64(o, "chunks", s->chunks);
