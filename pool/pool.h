@@ -243,7 +243,7 @@ struct pool_label {
 	bool clean;
 };
 /* 0; ERR_VERSION: it belongs to a pool of a newer Tarn (the label is filled in all the same); else
- * it belongs to none. Yields. */
+ * it belongs to none, but for -ENOMEM and -EIO: that is not known. Yields. */
 int pool_label_read(struct dev_backend *b, struct pool_label *ret_l, struct err *e);
 
 /* Print a block of an offline or running pool to f. what: "sb" [dev index], "tree

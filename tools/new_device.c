@@ -57,10 +57,13 @@ int new_device_probe(const char *path, bool force, struct err *e)
 int new_device_label(struct dev_backend *b, bool force, struct err *e)
 {
 	struct pool_label *l = calloc(1, sizeof(*l));
-	int r = l ? pool_label_read(b, l, NULL) : -ENOMEM;
-	bool labelled = !r || r == ERR_VERSION;
-	r = 0;
-	if (labelled && !force)
+	struct err why = {0};
+	int look = l ? pool_label_read(b, l, &why) : -ENOMEM, r = 0;
+	if (force)
+		r = 0;
+	else if (look == -ENOMEM || look == -EIO) /* whose it is is not known */
+		r = err_set(e, look, "%s: %s", b->path, why.code ? why.text : err_str(look));
+	else if (!look || look == ERR_VERSION)
 		r = err_set(e, ERR_FOREIGN,
 			    "%s belongs to pool %s; "
 			    "use --force to destroy what is there",

@@ -81,6 +81,7 @@ static int session_insert(struct daemon *d, const struct session_options *o, str
 		return err_set(e, -ENOMEM, "out of memory");
 	x->d = d;
 	x->images = !o->volume;
+	x->held = o->held;
 	snprintf(x->source, sizeof(x->source), "%s%s%s", d->name, o->volume ? "/" : "",
 		 o->volume ? o->volume : "");
 	snprintf(x->mountpoint, sizeof(x->mountpoint), "%s", o->mountpoint);
@@ -105,14 +106,8 @@ static int session_insert(struct daemon *d, const struct session_options *o, str
 int session_hold(struct daemon *d, const char *volume, const char *what, struct session **ret_x,
 		 struct err *e)
 {
-	struct session_options o = {.volume = volume, .mountpoint = what};
-	int r = session_insert(d, &o, ret_x, e);
-	if (!r) {
-		pthread_mutex_lock(&d->mutex);
-		(*ret_x)->held = true;
-		pthread_mutex_unlock(&d->mutex);
-	}
-	return r;
+	struct session_options o = {.volume = volume, .mountpoint = what, .held = true};
+	return session_insert(d, &o, ret_x, e);
 }
 
 void session_let_go(struct session *x)
@@ -184,7 +179,7 @@ int session_start(struct daemon *d, const struct session_options *o, struct err 
 		.reactors = d->workers.r,
 		.reactor_count = d->workers.n,
 		.transport = o->transport,
-		.read_only = o->read_only || d->read_only,
+		.read_only = o->read_only || d->read_only, /* images, too */
 		.no_writeback = o->no_writeback,
 		.no_atime = o->no_atime,
 		.strict_atime = o->strict_atime,

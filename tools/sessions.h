@@ -18,6 +18,7 @@ struct session_options {
 	int fd; /* mounted /dev/fuse; taken over when it succeeds */
 	enum serve_transport transport;
 	bool read_only, no_writeback;
+	bool held;				   /* not a mount: session_hold() */
 	bool no_atime, strict_atime, no_dir_atime; /* as of struct serve_options */
 	uid_t mounter_uid;
 	uid_t self_uid; /* the mounter's numbers in the mount's own user namespace */

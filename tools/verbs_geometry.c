@@ -34,6 +34,8 @@ static int refuse_member(struct add *a)
 		return err_set(&a->q->e, -ENOMEM, "out of memory");
 	pool_status_get(a->q->d->pool, a->s);
 	int look = pool_label_read(a->b, l, NULL);
+	if (look == -ENOMEM)
+		r = err_set(&a->q->e, look, "out of memory");
 	bool ours = (!look || look == ERR_VERSION) && !memcmp(l->uuid, a->s->uuid, sizeof(l->uuid));
 	for (unsigned i = 0; ours && !r && i < a->s->ndevs; i++) {
 		const struct pool_dev_status *d = &a->s->devs[i];
