@@ -214,7 +214,7 @@ static void info_fill(struct vol *v, struct vol_info *i)
 	i->delta_bytes = (v->active_blocks + v->flushing_blocks) * BLOCK_SIZE;
 	i->available_bytes = space_available_vol(v) * BLOCK_SIZE;
 	i->created_ns = v->created_ns;
-	i->owner_uid = v->owner_uid;
+	i->owner_uid = v->origin ? snap_origin(v)->owner_uid : v->owner_uid;
 	i->open = v->refs;
 	i->destroying = v->destroying;
 }

@@ -114,6 +114,19 @@ static int list_snapshots(struct request *q, const char *volume, struct vol_snap
 	}
 }
 
+static int volume_there(struct request *q, const char *name)
+{
+	struct vol_info *i = calloc(1, sizeof(*i));
+	int r = i ? vol_info_find(q->d->pool, name, 0, i) : -ENOMEM;
+	bool snapshot = !r && i->snapshot;
+	free(i);
+	if (snapshot)
+		return err_set(&q->e, -EINVAL, "%s is a snapshot, and has none", name);
+	return r ? err_set(&q->e, r, r == -ENOENT ? "no volume '%s' in this pool" : "%s: %s", name,
+			   err_str(r))
+		 : 0;
+}
+
 int verb_snapshot_list(struct request *q)
 {
 	const char *volume = NULL;
@@ -122,6 +135,8 @@ int verb_snapshot_list(struct request *q)
 	int r = 0;
 	if (json_object_object_get_ex(q->args, "volume", NULL))
 		r = arg_volume(q, "volume", &volume);
+	if (!r && volume)
+		r = volume_there(q, volume);
 	if (!r)
 		r = list_snapshots(q, volume, &s, &n);
 	if (r)

@@ -23,15 +23,15 @@ _tarn_words()
 	esac
 }
 
-_tarn()
+# $cur: the word to be completed; $line: all before it.
+_tarn_replies()
 {
-	local cur=${COMP_WORDS[COMP_CWORD]} word cmd="" name
-	local -a words=()
-	COMPREPLY=()
-	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+	local word cmd="" name help
+	local -a words=() typed
+	read -ra typed <<<"$line"
+	for word in "${typed[@]:1}"; do
 		[[ $word == -* ]] || words+=("$word")
 	done
-	local help
 	help=$(tarn help 2>/dev/null) || return
 
 	case ${#words[@]} in
@@ -56,7 +56,7 @@ _tarn()
 			grep -o -- '--[a-z][a-z-]*' | sort -u)" -- "$cur"))
 		return
 	fi
-	case ${COMP_WORDS[COMP_CWORD-1]} in
+	case ${typed[-1]} in
 	--type|-t) COMPREPLY=($(compgen -W "fs block" -- "$cur")); return ;;
 	--compression) COMPREPLY=($(compgen -W "lz4 off" -- "$cur")); return ;;
 	--owner) COMPREPLY=($(compgen -u -- "$cur")); return ;;
@@ -123,9 +123,11 @@ _tarn()
 		fi
 		;;
 	"snapshot create"|"snapshot destroy")
-		if [[ " ${COMP_WORDS[*]} " =~ \ (-r|--recursive)\  ]]; then
+		if [[ " $line " =~ \ (-r|--recursive)\  ]]; then
+			compopt -o nospace
 			COMPREPLY=($(compgen -S @ -W "$(_tarn_words pool)" -- "$cur"))
 		elif [[ $cmd == *create ]]; then
+			compopt -o nospace
 			COMPREPLY=($(compgen -S @ -W "$(_tarn_words volume)" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "$(_tarn_words snapshot)" -- "$cur"))
@@ -179,6 +181,19 @@ _tarn()
 		COMPREPLY=($(compgen -W "$name" -- "$cur"))
 		;;
 	esac
+}
+
+# Words are what blanks part, as for the program. Where bash parts them at @ : = as well it wants
+# only what comes behind.
+_tarn()
+{
+	local line=${COMP_LINE:0:COMP_POINT} cur breaks=${COMP_WORDBREAKS//[^@:=]/} cut=""
+	cur=${line##* }
+	line=${line%"$cur"}
+	COMPREPLY=()
+	_tarn_replies
+	[[ -z $breaks ]] || cut=${cur%"${cur##*[$breaks]}"}
+	COMPREPLY=("${COMPREPLY[@]#"$cut"}")
 }
 
 complete -F _tarn tarn
