@@ -113,7 +113,7 @@ int fs_getattr(struct fs *fs, uint64_t ino, struct fs_attr *ret_a);
  * or longer than FS_BLOCKS_SEC. */
 int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors, bool *ret_brief);
 #define FS_BLOCKS_SEC 1u
-/* After a sync: has f a writer, and is it time that its blocks are asked for again? */
+/* At a sync: has f a writer, and is it time that its blocks are asked for again? */
 bool fs_file_blocks_due(struct fs_file *f);
 
 enum fs_set {

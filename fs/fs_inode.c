@@ -76,17 +76,15 @@ int fs_blocks(struct fs *fs, const struct fs_attr *a, uint64_t *ret_sectors, boo
 	int r = 0;
 
 	*ret_brief = false;
-	if (S_ISREG(a->mode) && !(a->flags & FS_INODE_INLINE))
-		r = vol_object_bytes(fs->vol, a->ino, &bytes, &extents);
-	else if (a->flags & FS_INODE_INLINE)
+	if (a->flags & FS_INODE_INLINE) {
 		bytes = a->size < FS_INLINE_MAX ? a->size : FS_INLINE_MAX;
-	if (r)
-		return r;
+	} else if (S_ISREG(a->mode)) {
+		r = vol_object_bytes(fs->vol, a->ino, &bytes, &extents);
+		if (!r && (extents > EXTENTS_MANY || atomic_load(&fs->any_scattered)))
+			*ret_brief = scattered_note(fs, a->ino, extents > EXTENTS_MANY);
+	}
 	*ret_sectors = (bytes + 511) / 512;
-	if (extents > EXTENTS_MANY ||
-	    atomic_load_explicit(&fs->any_scattered, memory_order_relaxed))
-		*ret_brief = scattered_note(fs, a->ino, extents > EXTENTS_MANY);
-	return 0;
+	return r;
 }
 
 bool fs_file_blocks_due(struct fs_file *f)

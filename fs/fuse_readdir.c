@@ -111,7 +111,7 @@ static void forget_sent(struct fs *fs, const struct out *o)
 
 static void readdir_any(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
-	struct fs *fs = ((struct serve *)fuse_req_userdata(req))->fs;
+	struct fs *fs = fs_of(req);
 	struct out o = {.buf = serve_rq_current()->payload,
 			.size = size < SERVE_WRITE_MAX ? size : SERVE_WRITE_MAX};
 	struct fs_dirent *d = malloc(BATCH * sizeof(*d));
