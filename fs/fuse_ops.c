@@ -374,8 +374,11 @@ static void tree_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	r = fs_read(f, (uint64_t)off, (uint32_t)size, rq->payload, &n);
 	/* What the kernel holds behind our end would make this a hole, not the end. (Reads into the
 	 * cache are no such case: for them the kernel knows.) */
-	if (!r && n < size && s->writeback && fs_file_may_be_longer(f) && !serve_write_back(s, ino))
-		r = fs_read(f, (uint64_t)off, (uint32_t)size, rq->payload, &n);
+	if (!r && n < size && s->writeback && fs_file_may_be_longer(f)) {
+		r = serve_write_back(rq, ino); /* an error is better than an end that is none */
+		if (!r)
+			r = fs_read(f, (uint64_t)off, (uint32_t)size, rq->payload, &n);
+	}
 	if (r)
 		reply_err(req, r);
 	else
@@ -466,12 +469,13 @@ static void tree_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		       struct fuse_file_info *fi)
 {
 	struct serve *s = fuse_req_userdata(req);
+	struct fuse_rq *rq = serve_rq_current();
 	uint64_t at;
 	int r = 0;
 
 	/* What the kernel has not written back yet would look like a hole here. */
 	if (s->writeback && fs_file_has_writer(file_of(fi)))
-		r = serve_write_back(s, ino);
+		r = serve_write_back(rq, ino);
 	if (!r)
 		r = fs_seek(file_of(fi), (uint64_t)off, whence, &at);
 	if (r)

@@ -42,6 +42,13 @@ struct fuse_rq {
 	uint32_t xattr_flags;  /* SETXATTR: FUSE_SETXATTR_* */
 	struct fuse_rq *next;  /* in the worker's hash of active ones or free list */
 	struct uring_ent *ent; /* it came through the ring, in memory of this entry */
+	struct serve_places *places;
+};
+
+/* Of the requests that share the places of one queue of the kernel, those that wait for others. */
+struct serve_places {
+	_Atomic unsigned held;
+	unsigned most; /* the others need the rest */
 };
 
 struct serve_transport_ops {
@@ -113,8 +120,9 @@ struct serve {
 	bool uring_agreed;	      /* in INIT: workers register their queues */
 	_Atomic bool uring_failed;    /* the kernel refused a queue and stays with /dev/fuse */
 	int abort_fd;		      /* of the connection in fusectl, or why there is none */
-	_Atomic unsigned write_backs, write_backs_asked; /* under way; and waiting for their turn */
-	unsigned write_backs_most;			 /* so many may ask at a time */
+	unsigned write_backs;	      /* under way; guarded by lock */
+	struct waitq write_back_wait; /* for one's turn */
+	struct serve_places places;   /* of requests through /dev/fuse */
 	unsigned worker_count;
 	unsigned leader; /* the worker that always polls */
 	struct serve_worker worker[];
@@ -133,10 +141,10 @@ struct fuse_rq *serve_rq_current(void);
 extern const struct fuse_custom_io serve_custom_io;
 /* Tell the kernel to forget the attributes of ino. Any thread. */
 void serve_inval_attr(struct serve *s, uint64_t ino);
-/* Have the kernel write the dirty pages of ino back to us, now; a few at a time, others wait their
- * turn. Yields. -EBUSY: so many ask that they could take all the places in a queue of the kernel,
- * and what it writes got none. */
-int serve_write_back(struct serve *s, uint64_t ino);
+/* For rq: have the kernel write the dirty pages of ino back to us, now; a few at a time, others
+ * wait their turn. Yields. -EBUSY: so many ask that they could take all the places in a queue of
+ * the kernel, and what it writes got none. */
+int serve_write_back(struct fuse_rq *rq, uint64_t ino);
 #define SERVE_WRITE_BACKS_MAX 8u
 
 /* ---- fuse_decode.c ---- */

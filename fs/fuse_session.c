@@ -224,7 +224,7 @@ static struct serve *serve_alloc(const struct serve_options *o)
 	s->transport = &serve_dev_ops;
 	s->abort_fd = -1;
 	s->worker_count = o->reactor_count;
-	s->write_backs_most = SERVE_ACTIVE_MAX / 2;
+	s->places.most = SERVE_ACTIVE_MAX / 2;
 	s->leader = leader_choose(s->worker_count);
 	for (unsigned i = 0; i < s->worker_count; i++) {
 		s->worker[i].s = s;

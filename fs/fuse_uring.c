@@ -60,7 +60,7 @@ _Static_assert(sizeof(struct cmd_area) == sizeof(((struct reactor_cmd *)0)->area
 
 #define QUEUES_MAX     4096u
 #define DEPTH_MAX      32u
-#define DEPTH_MIN      16u  /* more than SERVE_WRITE_BACKS_MAX */
+#define DEPTH_MIN      16u
 #define ENTRIES_WANTED 512u /* of all queues together */
 #define FOR_WRITES     4u   /* that requests which wait for a write-back leave it */
 _Static_assert(DEPTH_MIN - FOR_WRITES >= SERVE_WRITE_BACKS_MAX, "else none but them may ask");
@@ -80,6 +80,7 @@ struct uring_queue {
 	uint8_t *map;
 	uint16_t number;
 	unsigned depth;
+	struct serve_places places;
 	struct uring_ent ent[];
 };
 
@@ -270,6 +271,7 @@ static void ent_init(struct uring_ent *e, struct uring_queue *q, struct serve_wo
 {
 	e->q = q;
 	e->rq.ent = e;
+	e->rq.places = &q->places;
 	e->rq.w = w;
 	e->rq.map = map;
 	e->rq.payload = map + 4096;
@@ -293,6 +295,7 @@ static int queue_create(struct serve_worker *w, uint16_t number, unsigned depth)
 	}
 	q->number = number;
 	q->depth = depth;
+	q->places.most = depth - FOR_WRITES;
 	for (unsigned i = 0; i < depth; i++)
 		ent_init(&q->ent[i], q, w, q->map + i * (size_t)SERVE_RQ_BYTES);
 	q->next = w->queues;
@@ -322,7 +325,6 @@ static int queues_create(struct serve *s, unsigned count)
 	int r = 0;
 
 	depth = depth > DEPTH_MAX ? DEPTH_MAX : depth < DEPTH_MIN ? DEPTH_MIN : depth;
-	s->write_backs_most = depth - FOR_WRITES;
 	for (unsigned q = 0; q < count && !r; q++)
 		r = queue_create(&s->worker[q % s->worker_count], (uint16_t)q, depth);
 	return r;

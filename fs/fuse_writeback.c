@@ -8,8 +8,6 @@
 #include "base/co.h"
 #include "fs/fuse_serve.h"
 
-#define TURN_NS 200000u /* until one that waits for its turn looks again */
-
 struct call {
 	struct serve *s;
 	uint64_t ino;
@@ -33,28 +31,42 @@ static void *call_main(void *arg)
 	return NULL;
 }
 
-int serve_write_back(struct serve *s, uint64_t ino)
+static void turn_take(struct serve *s)
 {
+	lock_take(&s->lock);
+	while (s->write_backs >= SERVE_WRITE_BACKS_MAX)
+		waitq_wait(&s->write_back_wait, &s->lock);
+	s->write_backs++;
+	lock_drop(&s->lock);
+}
+
+static void turn_end(struct serve *s)
+{
+	lock_take(&s->lock);
+	s->write_backs--;
+	waitq_wake_one(&s->write_back_wait);
+	lock_drop(&s->lock);
+}
+
+int serve_write_back(struct fuse_rq *rq, uint64_t ino)
+{
+	struct serve *s = rq->w->s;
+	struct serve_places *places = rq->places ? rq->places : &s->places;
 	struct call c = {s, ino, co_self()};
 	pthread_attr_t attr;
 	pthread_t t;
-	int r;
 
-	if (atomic_fetch_add(&s->write_backs_asked, 1) >= s->write_backs_most) {
-		atomic_fetch_sub(&s->write_backs_asked, 1);
+	if (atomic_fetch_add(&places->held, 1) >= places->most) {
+		atomic_fetch_sub(&places->held, 1);
 		return -EBUSY;
 	}
-	while (atomic_fetch_add(&s->write_backs, 1) >= SERVE_WRITE_BACKS_MAX) {
-		atomic_fetch_sub(&s->write_backs, 1);
-		co_sleep_ns(TURN_NS);
-	}
+	turn_take(s);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	r = pthread_create(&t, &attr, call_main, &c);
+	if (!pthread_create(&t, &attr, call_main, &c))
+		co_yield (); /* without a thread the answer may miss what is dirty, no more */
 	pthread_attr_destroy(&attr);
-	if (!r) /* without a thread the answer may miss what is dirty, no more */
-		co_yield ();
-	atomic_fetch_sub(&s->write_backs, 1);
-	atomic_fetch_sub(&s->write_backs_asked, 1);
+	turn_end(s);
+	atomic_fetch_sub(&places->held, 1);
 	return 0;
 }
